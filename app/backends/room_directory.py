@@ -8,8 +8,8 @@ import structlog
 
 from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
 from app.backends.exchange import BackendError, authorization, header_value
-from app.backends.fast_pool import FastPool
 from app.backends.figures import BackendCounts
+from app.backends.lean_pool import LeanPool
 from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.core.address import MAX_ROOM_BYTES, MAX_ROOMS, Room, are_within_bounds, room_texts
@@ -40,7 +40,7 @@ class HttpRoomDirectory:
         self, timeout_seconds: float, counts: Counts | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         """`timeout_seconds` is the backend's time to answer; before it, a request waits `wait_seconds` for its turn."""
-        self._pools = SitePools(timeout_seconds, FastPool)
+        self._pools = SitePools(timeout_seconds, LeanPool)
         self._counts = counts or Counts()
         self._wait_seconds = wait_seconds
         self._gates: dict[str, AuthGate] = {}

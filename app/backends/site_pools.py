@@ -18,11 +18,10 @@ class SitePools:
     Lives as long as the adapter that owns it, which calls `aclose`.
     """
 
-    def __init__(self, timeout_seconds: float, fast: PoolKind | None = None) -> None:
-        """With `fast`, a request whose headers are ASCII goes through that kind of pool; every other through httpx."""
+    def __init__(self, timeout_seconds: float, kind: PoolKind = ExactPool) -> None:
         self._timeout_seconds = timeout_seconds
-        self._fast = fast
-        self._pools: dict[tuple[str, PoolKind], BackendPool] = {}
+        self._kind = kind
+        self._pools: dict[str, BackendPool] = {}
 
     async def exchange(
         self, site: str, method: str, url: str, headers: list[Header], content: bytes = b""
@@ -30,7 +29,7 @@ class SitePools:
         """Sends the request and reads the answer; a redirect is an answer like any other. Raises BackendError."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._pool(site, headers).exchange(method, url, _with_own(headers), content)
+                return await self._pool(site).exchange(method, url, _with_own(headers), content)
         except TimeoutError:
             raise BackendError("timed out", "TimeoutError", was_answered=False) from None
 
@@ -40,12 +39,10 @@ class SitePools:
         for pool in pools.values():
             await pool.close()
 
-    def _pool(self, site: str, headers: list[Header]) -> BackendPool:
-        is_ascii = all(value.isascii() for _, value in headers)
-        kind: PoolKind = self._fast if self._fast and is_ascii else ExactPool
-        pool = self._pools.get((site, kind))
+    def _pool(self, site: str) -> BackendPool:
+        pool = self._pools.get(site)
         if pool is None:
-            pool = self._pools[site, kind] = kind(default_context())
+            pool = self._pools[site] = self._kind(default_context())
         return pool
 
 

@@ -383,9 +383,7 @@ class Delivery:
     def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
         """Tells the client to fetch everything, because messages up to `last_seq` were lost."""
         connection.told_seq = max(connection.told_seq, last_seq)
-        connection.receiver.send_resync(
-            lambda: self._errands.start(self._settle(connection, last_seq)), is_repeat=reason == "due"
-        )
+        connection.receiver.send_resync(lambda: self._settle(connection, last_seq), is_repeat=reason == "due")
         self._counts.of(connection.site.name).resyncs[reason] += 1
         _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 
@@ -396,7 +394,7 @@ class Delivery:
 
         return resync
 
-    async def _settle(self, connection: Connection, last_seq: int) -> None:
+    def _settle(self, connection: Connection, last_seq: int) -> None:
         """The `_resync` has arrived: the next connect does not repeat it."""
         settle = partial(self._store.settle, connection.site, last_seq, connection.handles)
-        await self._errands.until_stored(settle, connection.site.name)
+        self._errands.start(self._errands.until_stored(settle, connection.site.name))

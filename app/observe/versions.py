@@ -15,7 +15,6 @@ _LIBRARIES = (
     "picows",
     "python-socketio",
     "hiredis",
-    "aiohttp",
     "httpx",
     "msgspec",
     "SQLAlchemy",

@@ -43,6 +43,9 @@ class Backend:
         #: When set, answers wait for it.
         self.gate: asyncio.Event | None = None
         self.delay_seconds = 0.0
+        self.connections = 0
+        #: How many of the next requests cut their connection instead of an answer.
+        self.cuts = 0
         self.most_at_once = 0
         self._at_once = 0
         self._changed = asyncio.Condition()
@@ -58,6 +61,11 @@ class Backend:
         """Where it listens."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def open_connections(self) -> int:
+        """How many neither side has closed."""
+        return sum(not task.done() for task in self._tasks)
 
     async def has_requests(self, count: int) -> list[Request]:
         """Waits until this many requests have come in."""
@@ -77,6 +85,7 @@ class Backend:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             while True:
                 await self._answer_one(reader, writer)
@@ -97,6 +106,9 @@ class Backend:
             await self.gate.wait()
         await lag(self.delay_seconds)
         self._at_once -= 1
+        if self.cuts:
+            self.cuts -= 1
+            raise ConnectionError("the test asked for a connection that is cut")
         if not self.answer:
             raise ConnectionError("the test asked for a connection that is cut")
         writer.write(self.answer)

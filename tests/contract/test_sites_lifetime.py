@@ -25,7 +25,7 @@ def test_beyond_device_ttl_nothing_is_left(connect: Connector, tenant: Tenant, d
     valkey = deployment.redis
     assert _keys_that_name(valkey, device) != []
     traces = [device, room, event, *(user.room for user in users.values())]
-    eventually(lambda: not _keys_that_name(valkey, *traces), "every trace of the devices to go", 15)
+    eventually(lambda: not _keys_that_name(valkey, *traces), "every trace of the devices to go", 40)
     for kind, user in users.items():
         client = connect("brief", user, kind, device=device)
         connect.fence("brief", user.room, client)

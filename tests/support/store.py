@@ -68,7 +68,7 @@ async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[
 
 
 #: Settings of `make_site` that are a protocol's section.
-_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket"}
+_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket", "pusher"}
 
 
 def make_site(name: str = "shop", **settings: Any) -> Site:

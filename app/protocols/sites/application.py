@@ -27,6 +27,7 @@ from app.protocols.handling import AdmittedClient, EventHandling, HandledClient
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of
 from app.protocols.sites.ports import UserUpdates
+from app.protocols.sites.pusher.settings import PusherApp, socket_id
 from app.protocols.sites.receiver import SiteReceiver
 from app.protocols.sites.ticket_renewal import TicketRenewals
 from app.protocols.sites.token_expiry import EVENT as TOKEN_EVENT
@@ -291,6 +292,9 @@ class SitesApplication:
         self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, guest: Guest
     ) -> dict[str, Any]:
         settings: dict[str, Any] = {"device_ttl": site.device_ttl_seconds}
+        handles = receiver.connection.handles if receiver.connection is not None else ()
+        if handles and site.section(PusherApp) is not None:
+            settings["socket_id"] = socket_id(handles[0])
         if guest.claims is not None:
             receiver.renewal = self._renewals.start(connection, site, guest.claims)
             ticket = receiver.renewal.next_ticket()

@@ -284,6 +284,8 @@ export function highlight(code: string, language?: string): HTMLElement;
 export class Scram {
   constructor(login: string, password: string, nonce?: string);
   readonly first: string;
+  /** Of the server's first message, once `final` was called. */
+  readonly salt: Uint8Array;
   final(serverFirst: string, password?: string): Promise<string>;
   /** Throws unless the server has proved that it knows the keys. */
   check(serverFinal: string): void;
@@ -291,5 +293,6 @@ export class Scram {
 export function newKeys(
   password: string,
   iterations: number,
+  salt?: Uint8Array,
 ): Promise<{ salt: string; iterations: number; stored_key: string; server_key: string }>;
 export function saslprep(text: string): string;

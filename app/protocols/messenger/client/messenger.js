@@ -57,8 +57,7 @@ async function keysOf(password, salt, iterations) {
 }
 
 /** The keys of a new password as the server stores them; the password does not follow from them. */
-export async function newKeys(password, iterations) {
-  const salt = random(16);
+export async function newKeys(password, iterations, salt = random(16)) {
   const keys = await keysOf(password, salt, iterations);
   return { salt: base64(salt), iterations, stored_key: base64(keys.stored), server_key: base64(keys.server) };
 }
@@ -85,7 +84,7 @@ export class Scram {
     if (!(isOurs && iterations >= LEAST_ITERATIONS && iterations <= MOST_ITERATIONS)) {
       throw new MessengerError("wrong_server");
     }
-    const keys = await keysOf(password, bytesOf(salt), iterations);
+    const keys = await keysOf(password, (this.salt = bytesOf(salt)), iterations);
     const bare = `c=biws,r=${nonce}`;
     const about = `${this.#bare},${serverFirst},${bare}`;
     const signature = await hmac(keys.stored, about);
@@ -196,7 +195,7 @@ export class Messenger {
 
   /** Sets another password; every other session of the user ends. */
   async changePassword(old, password) {
-    await this.#prove("password", this.user.login, old, await newKeys(password, this.#iterations));
+    await this.#prove("password", this.user.login, old, password);
   }
 
   /** Asks for a user of one's own; somebody has to accept it. */
@@ -551,12 +550,15 @@ export class Messenger {
     }
   }
 
-  async #prove(event, login, password, keys) {
+  async #prove(event, login, password, next) {
     const scram = new Scram(login, password);
     const { data, forms } = await this.ask("login", { data: scram.first });
     // The server tells nobody which users of a site have a password of push0k: both proofs go.
     const more = forms && { forms: { push0k: await scram.final(data, await hex(await hex(password))) } };
-    const answer = await this.ask(event, { data: await scram.final(data), ...more, ...keys });
+    const proof = { data: await scram.final(data), ...more };
+    // The salt stays: another one would tell strangers that somebody has this login.
+    const keys = next && (await newKeys(next, this.#iterations, scram.salt));
+    const answer = await this.ask(event, { ...proof, ...keys });
     try {
       scram.check(answer.data);
     } catch (error) {
