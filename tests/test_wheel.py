@@ -33,4 +33,12 @@ def test_wheel_has_the_bundles(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert set(archive.namelist()) >= _BUNDLES | _MIGRATIONS | _PAGES | _CLIENT
+        # Scripts of Redis, templates, migrations: one that the wheel lacks would be missed at a customer's.
+        assert [name for name in _files_of_the_package() if name not in archive.namelist()] == []
         assert all(archive.read(name) == (REPOSITORY / name).read_bytes() for name in _BUNDLES)
+
+
+def _files_of_the_package() -> list[str]:
+    """The files below app/, without what is made at run time."""
+    files = [path for path in (REPOSITORY / "app").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return [str(path.relative_to(REPOSITORY)) for path in files]
