@@ -49,8 +49,17 @@ NOT_RUN = {
     "docs/deployment.md sh 2": "sets variables for a node; tests/docs/test_configuration.py knows their names",
     "docs/deployment.md sh 3": "needs Docker",
     "docs/deployment.md sh 4": "needs Docker",
+    "docs/tutorial.md sh 1": "installs into the reader's environment",
+    **{f"docs/tutorial.md sh {number}": "tests/docs/test_tutorial.py, in their order" for number in range(2, 9)},
+    **{f"docs/tutorial.md {language} 1": "tests/docs/test_tutorial.py writes the file" for language in ("py", "html")},
     "docs/messenger.md text 1": "tests/commands/test_users.py: asks for a password",
     "docs/messenger.md text 2": "tests/contract/test_messenger_account.py: a server that is set up by the environment",
+    "docs/clients.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/clients.md json 1": "tests/protocols/sites/test_receiver.py: a packet",
+    "docs/recado-client.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 2": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md sh 1": "tests/clients_js/test_package.py: installs into the reader's project",
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
@@ -58,6 +67,7 @@ NOT_RUN = {
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
     "docs/messenger.md html 1": "tests/protocols/messenger/test_demo_page.py: a page in a browser",
+    "docs/messenger.md js 1": "tests/contract/test_messenger_beside.py: a page in a browser",
     "docs/outbox.md sh 1": "tests/faults/test_outbox.py: a process without end, on a PostgreSQL of its own",
     "docs/outbox.md sh 2": "tests/commands/test_outbox.py runs the commands, on a PostgreSQL of its own",
     "docs/outbox.md sql 1": "tests/outbox/test_tables.py calls the function, in PostgreSQL",
@@ -82,7 +92,7 @@ STORIES = {
     "docs/channels.md json 2",
     "docs/channels.md sh 1",
     "docs/channels.md sh 2",
-    "docs/clients.md html 1",
+    "docs/clients.md html 2",
     "docs/clients.md js 1",
     "docs/clients.md js 2",
     "docs/clients.md js 3",
@@ -101,7 +111,7 @@ SETTINGS = [one for one in EXAMPLES if one.language == "yaml"]
 COMMANDS = [one for one in EXAMPLES if one.language == "sh"]
 
 SEND = example("docs/backends.md", "sh", 1)
-PAGE = example("docs/clients.md", "html", 1)
+PAGE = example("docs/clients.md", "html", 2)
 #: The last line of the page, which differs by the client's version.
 _REFUSED = PAGE.text.splitlines()[-2].strip()
 _TELLS_SETTINGS = 'socket.on("_settings", (settings) => report("settings", settings));'

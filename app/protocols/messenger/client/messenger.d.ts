@@ -163,6 +163,8 @@ export interface MessengerOptions {
   app?: { name: string; reference?: string; version?: string };
   /** More about the device: `os`, `osVersion`, `model`. */
   device?: { os?: string; osVersion?: string; model?: string; memory?: number; cores?: number };
+  /** Beside a backend: its token, which each connect asks for. Then there is no login. */
+  token?: () => string | Promise<string>;
   /** The name of the browser's database, for pages with several users; by default the site's. */
   storage?: string;
   /** More options of socket.io-client. */

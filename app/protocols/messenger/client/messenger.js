@@ -170,7 +170,7 @@ export class Messenger {
   /** Reads what is kept and takes the session up, if there is one; returns its user, or null. */
   async open() {
     await this.#ready();
-    if (!this.#session) {
+    if (!(this.#session ??= this.#options.token)) {
       this.#change("login");
     } else if (!this.#socket?.active) {
       this.#connect();
@@ -208,7 +208,7 @@ export class Messenger {
   /** Ends the session (`all`: every session of the user) and forgets everything but the device's id. */
   async logout({ all = false } = {}) {
     try {
-      await this.ask("logout", all ? { all } : {});
+      await this.ask("logout", { all });
     } finally {
       await this.#queue(() => this.#forget());
       this.close();
@@ -413,9 +413,10 @@ export class Messenger {
       this.#socket.connect();
       return;
     }
-    const { url, site, io, app, device, socket: more } = this.#options;
+    const { url, site, io, app, device, token, socket: more } = this.#options;
     const told = { cores: navigator.hardwareConcurrency, memory: navigator.deviceMemory, ...device };
-    const auth = (send) => send({ deviceId: this.deviceId, session: this.#session, app, device: told });
+    const auth = async (send) =>
+      send({ deviceId: this.deviceId, session: this.#session, token: await token?.(), app, device: told });
     const socket = (this.#socket = io(`${url}/${site}`, { ...more, forceNew: true, auth }));
     socket.on("connect_error", (error) => this.#refused(error));
     socket.on("disconnect", (reason) => this.#left(reason));
@@ -555,10 +556,12 @@ export class Messenger {
     const { data, forms } = await this.ask("login", { data: scram.first });
     // The server tells nobody which users of a site have a password of push0k: both proofs go.
     const more = forms && { forms: { push0k: await scram.final(data, await hex(await hex(password))) } };
-    const proof = { data: await scram.final(data), ...more };
-    // The salt stays: another one would tell strangers that somebody has this login.
-    const keys = next && (await newKeys(next, this.#iterations, scram.salt));
-    const answer = await this.ask(event, { ...proof, ...keys });
+    const answer = await this.ask(event, {
+      data: await scram.final(data),
+      ...more,
+      // The salt stays: another one would tell strangers that somebody has this login.
+      ...(next && (await newKeys(next, this.#iterations, scram.salt))),
+    });
     try {
       scram.check(answer.data);
     } catch (error) {
