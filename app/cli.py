@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import chat_import, journal, load, receipts
+from app.commands.doctor import doctor
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
 from app.commands.outbox import outbox
@@ -309,7 +310,18 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user, room):
+for _command in (
+    *journal.COMMANDS,
+    *receipts.COMMANDS,
+    webhooks,
+    load.load,
+    doctor,
+    sites,
+    reload,
+    operator,
+    user,
+    room,
+):
     recado.add_command(_command)
 recado.add_command(outbox)
 

@@ -63,12 +63,14 @@ MAY_IMPORT = {
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     # The backends' package asks the provider of identities.
     "app.console": LEAVES | {"app.backends", "app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
+    # From outside: the wire as the canary speaks it, and Redis.
+    "app.doctor": LEAVES | {"app.canary", "app.redis"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
     "app.commands": LEAVES
     | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"}
-    | {"app.load", "app.outbox"},
+    | {"app.doctor", "app.load", "app.outbox"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
@@ -88,7 +90,7 @@ HOMES = {
         "app.backends.sender",
         "app.backends.provider_door",
     },
-    "httptools": {"app.backends.lean_wire", "app.transport.http"},
+    "httptools": {"app.backends.lean_wire", "app.transport.http", "app.doctor.http_wire"},
     "socketio": {"app.socketio"},
     "engineio": set(),
     "picows": {"app.transport"},

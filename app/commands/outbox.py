@@ -147,10 +147,30 @@ def _row(one: OutboxLine) -> list[str]:
     ]
 
 
+def _choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that choose parked messages."""
+    ids = click.option("--id", "ids", type=int, multiple=True, help="Only this message; may be repeated.")
+    return _database_options(ids(click.option("--site", help="Only messages to this site.")(command)))
+
+
 @outbox.command()
-@_database_options
-@click.option("--id", "ids", type=int, multiple=True, help="Only this message; may be repeated.")
-@click.option("--site", help="Only messages to this site.")
+@_choice_options
+@click.option("--all", "is_all", is_flag=True, help="All of them, where neither --id nor --site is given.")
+def discard(dsn: str | None, schema: str, ids: tuple[int, ...], site: str | None, is_all: bool) -> None:
+    """Give parked messages up: they are never sent.
+
+    \b
+    Example:
+      recado outbox discard --id 17
+    """
+    if not (ids or site or is_all):
+        raise Failure("expected --id, --site or --all")
+    count = _ask(dsn, schema, lambda tables: tables.discard(list(ids) or None, site))
+    click.echo(f"OK {count} messages are given up")
+
+
+@outbox.command()
+@_choice_options
 def retry(dsn: str | None, schema: str, ids: tuple[int, ...], site: str | None) -> None:
     """Send parked messages again, behind those that wait.
 

@@ -299,8 +299,8 @@ class Receiver(Protocol):
     def send(self) -> Callable[[Any], None]:
         """Writes an encoded message to the connection."""
 
-    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
-        """Writes a `_batch` whose ack is to be reported with `batch_id`."""
+    def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
+        """Writes a `_batch` of messages, each with its seq, whose ack is to be reported with `batch_id`."""
 
     def send_withdrawn(self, id: str) -> None:
         """Writes that a message, which was written before, was withdrawn."""

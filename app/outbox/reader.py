@@ -15,7 +15,7 @@ from app.outbox.failures import OutboxAway
 from app.outbox.http_door import SendDoor
 from app.outbox.pauses import Pauses
 from app.outbox.plan import SendPlan
-from app.outbox.row import CommittedMessage
+from app.outbox.row import CommittedMessage, Meaning, Verdict
 from app.outbox.tables import PRUNED_ROWS, OutboxTables, connected
 from app.outbox.verdicts import judge
 
@@ -26,6 +26,8 @@ _POLL_SECONDS = 1.0
 #: The pause of a reader that cannot sleep, or whose messages wait for another reader.
 _SHORT_SECONDS = 0.02
 _TELL_SECONDS = 60.0
+#: Lines about parked messages of one round; the table has all of them.
+_PARKED_LINES = 5
 _FIRST_AWAY_SECONDS = 0.1
 _LONGEST_AWAY_SECONDS = 10.0
 
@@ -111,7 +113,7 @@ class OutboxReader:
                 while len(under_way) < self._options.in_flight and not self._ending.is_set() and monotonic() < deadline:
                     if (row := plan.take()) is None:
                         break
-                    under_way.add(asyncio.create_task(self._post(plan, row, outbox, bodies[row.id])))
+                    under_way.add(asyncio.create_task(self._post(plan, row, outbox, bodies.get(row.id))))
                 if not under_way:
                     return
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -121,8 +123,12 @@ class OutboxReader:
             for task in under_way:
                 task.cancel()
 
-    async def _post(self, plan: SendPlan, row: CommittedMessage, outbox: str, body: bytes) -> None:
-        plan.settle(row, judge(await self._door.post(row, outbox, body), row.attempts))
+    async def _post(self, plan: SendPlan, row: CommittedMessage, outbox: str, body: bytes | None) -> None:
+        if body is None:
+            # Somebody has deleted it by hand.
+            plan.settle(row, Verdict(Meaning.PARKED, "its row in recado_outbox is missing"))
+        else:
+            plan.settle(row, judge(await self._door.post(row, outbox, body), row.attempts))
 
     def _note(self, plan: SendPlan, rows: Sequence[CommittedMessage]) -> None:
         """Counts a round that was stored, and begins and ends pauses."""
@@ -130,7 +136,7 @@ class OutboxReader:
         self._counts["sent"] += len(results.sent)
         self._counts["replayed"] += results.replayed
         self._counts["parked"] += len(results.parked)
-        for position, reason in results.parked:
+        for position, reason in results.parked[:_PARKED_LINES]:
             row = next(row for row in rows if row.position == position)
             _log.error("outbox message parked", site=row.site, id=row.id, reason=reason)
         for name, verdict in plan.waits.items():

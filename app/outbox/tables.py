@@ -268,6 +268,18 @@ class OutboxTables:
             await self._connection.execute(f"NOTIFY {CHANNEL}")
         return int(status.split()[-1])
 
+    async def discard(self, ids: Sequence[int] | None, site: str | None) -> int:
+        """Gives parked messages up: these ones, or all, of one site or of every. They are pruned like those that were
+        sent. Answers how many."""
+        with translated():
+            status = await self._connection.execute(
+                f"UPDATE {self._place} SET state = 1, ended_at = clock_timestamp()"
+                " WHERE state = 2 AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR site = $2)",
+                ids,
+                site,
+            )
+        return int(status.split()[-1])
+
 
 @contextlib.asynccontextmanager
 async def connected(dsn: str, schema: str) -> AsyncIterator[OutboxTables]:

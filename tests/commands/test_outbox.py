@@ -63,6 +63,10 @@ def test_list_and_retry(dsn: str) -> None:
     assert run("retry", "--id", "0", RECADO_OUTBOX_DSN=dsn).output == "OK 0 messages wait again\n"
     assert run("retry", "--site", "shop", RECADO_OUTBOX_DSN=dsn).output == "OK 1 messages wait again\n"
     assert len(run("list", "--dsn", dsn, "--waiting").output.splitlines()) == 3
+    number = asyncio.run(park(dsn))
+    assert run("discard", RECADO_OUTBOX_DSN=dsn).stderr == "recado: expected --id, --site or --all\n"
+    assert run("discard", "--id", str(number), RECADO_OUTBOX_DSN=dsn).output == "OK 1 messages are given up\n"
+    assert run("discard", "--all", RECADO_OUTBOX_DSN=dsn).output == "OK 0 messages are given up\n"
 
 
 def test_wrong_calls(shared_postgres: Postgres) -> None:

@@ -153,7 +153,7 @@ def test_kills(
                 asyncio.run_coroutine_threadsafe(application.work(f"t{number}", over), loop.loop)
                 for number in range(TENANTS)
             ]
-            for action in ("reader", "postgres", "readers", "server", "reader") * (10 if is_long else 1):
+            for action in ("reader", "postgres", "server", "readers") * (10 if is_long else 1):
                 more = arrived(present) + chance.randint(5, 60)
                 until_arrived(present, more, chance.choice((0.001, 0.02)))
                 if action == "postgres":

@@ -203,5 +203,5 @@ def machine(dsn: str) -> Iterator[type[OutboxMachine]]:
 def test_rooms_stay_in_order(machine: type[OutboxMachine], is_long: bool) -> None:
     """Every committed message is stored once, in each room in the order of the commits, and none of a transaction or a
     savepoint that was rolled back; a message that is set aside holds nothing up."""
-    examples = 300 if is_long else 20
+    examples = 300 if is_long else 12
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None))

@@ -191,6 +191,18 @@ async def test_a_refused_message_is_parked(tenant: Connect, running: Running) ->
     assert [tuple(row) for row in parked] == [(numbers[1], "400: a reason")]
 
 
+async def test_a_message_without_its_row_is_parked(tenant: Connect, running: Running) -> None:
+    """A message whose row was deleted by hand is set aside, and the next one of its room is sent."""
+    connection = await tenant()
+    gone, _ = await send(connection, ["a"], 0), await send(connection, ["a"], 1)
+    await connection.execute("DELETE FROM recado_outbox WHERE id = $1", gone)
+    running.read()
+    assert await until_taken(running, 1) == [("shop", "a", 1)]
+    parked = "SELECT reason FROM recado_outbox_place WHERE state = 2"
+    reason = await until_answer(lambda: connection.fetchval(parked), "the parked one", timeout_seconds=SOON_SECONDS)
+    assert reason == "its row in recado_outbox is missing"
+
+
 async def test_the_end_of_a_reader(tenant: Connect, running: Running) -> None:
     """A reader that is asked to end waits for the requests under way, stores their answers, and sends no more."""
     connection = await tenant()

@@ -290,6 +290,12 @@ async def test_parked_messages(tenant: Connect, read: Read) -> None:
     assert await tables.retry(None, "news") == 0
     assert await tables.retry([number], "shop") == 1
     assert await take(tables) == [behind, number]
+    await send_and_park(connection, tables)
+    assert await tables.discard(None, "news") == 0
+    assert await tables.discard(None, "shop") == 1
+    assert await tables.listed(True, None, 10) == []
+    assert await take(tables) == []
+    assert await tables.prune(0) == 3
 
 
 async def test_a_message_that_is_due_later_holds_its_room(tenant: Connect, read: Read) -> None:

@@ -45,7 +45,8 @@ fractions. A driver may keep one client for equal options.
 
 **Repeats** follow no answer, and the statuses 408, 429, 500, 502, 503 and 504. The pause before repeat n (from 0) is
 `min(5, 0.2 * 2**n)` seconds times a random number from 0.5 to 1, and at least the answer's `Retry-After`. When the
-pause would pass the deadline, the call ends at once with the last error. Redirects are not followed.
+pause would pass the deadline, the call ends at once with the last error. Redirects are not followed. A repeat of
+`withdraw` that is answered 404 gives 0: the attempt before it may have taken the message away.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ LANGUAGES = (
     Language("python", (sys.executable, str(_DRIVERS / "driver.py")), _PYTHON),
     Language("python-async", (sys.executable, str(_DRIVERS / "driver.py"), "async"), _PYTHON),
     Language("node", ("node", str(_DRIVERS / "driver.mjs")), {}),
+    Language("php", ("php", str(_DRIVERS / "driver.php")), {}),
+    Language("ruby", ("ruby", "-w", str(_DRIVERS / "driver.rb")), {}),
 )
 
 

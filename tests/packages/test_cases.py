@@ -177,6 +177,20 @@ def test_withdraw(shop: Shop, customers: Customers) -> None:
     assert batch_names(batch) == ["two"]
 
 
+def test_a_withdrawal_whose_answer_is_lost(shop: Shop, customers: Customers) -> None:
+    """A repeat that finds the message gone is no error: the attempt before it has taken the message away. A first
+    attempt that finds none is one."""
+    user = customers.user()
+    customers.connect(user).disconnect()
+    sent = shop("send", rooms=[user.room], event="news")
+    way = shop.fail(Fault("lose"))
+    assert shop("withdraw", id=sent["id"]) == 0
+    assert way.statuses == [200, 404]
+    with pytest.raises(Refusal) as raised:
+        shop("withdraw", id=sent["id"])
+    assert (raised.value.status, raised.value.code) == (404, "unknown_message")
+
+
 # Users and rooms
 
 

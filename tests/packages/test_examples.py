@@ -23,13 +23,19 @@ from tests.support.waiting import eventually
 
 SECONDS = 60.0
 #: Example -> the file with the commands at its head, and its port.
-EXAMPLES = {"django": ("manage.py", 8001), "fastapi": ("app.py", 8002), "express": ("server.mjs", 8003)}
+EXAMPLES = {
+    "django": ("manage.py", 8001),
+    "fastapi": ("app.py", 8002),
+    "express": ("server.mjs", 8003),
+    "laravel-style": ("public/index.php", 8004),
+    "rails-style": ("server.rb", 8005),
+}
 
 
 def commands_of(name: str) -> list[str]:
     """The commands at the head of an example, without those that install libraries and start Recado."""
     text = (REPOSITORY / "examples" / name / EXAMPLES[name][0]).read_text()
-    lines = re.findall(r"^(?://   | {4})(\w.*)$", text.partition("Then open")[0], re.MULTILINE)
+    lines = re.findall(r"^(?:(?://|#)   | {4})(\w.*)$", text.partition("Then open")[0], re.MULTILINE)
     assert f"recado serve --sites examples/{name}/sites.yml" in lines
     return [line for line in lines if not re.match(r"(pip|npm) install|recado serve", line)]
 
@@ -41,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         REPOSITORY / "examples", root / "examples", ignore=shutil.ignore_patterns("node_modules", "*.sqlite3")
     )
+    (root / "clients").symlink_to(REPOSITORY / "clients")
     libraries = root / "examples" / "express" / "node_modules"
     libraries.mkdir()
     (libraries / "express").symlink_to(REPOSITORY / "tests" / "clients" / "node_modules" / "express")
@@ -117,7 +124,7 @@ def test_the_sites_of_an_example(name: str) -> None:
     folder = REPOSITORY / "examples" / name
     site = yaml.safe_load((folder / "sites.yml").read_text())[name]
     file, port = EXAMPLES[name]
-    sources = "".join(path.read_text() for path in folder.glob("*") if path.suffix in (".py", ".mjs"))
+    sources = "".join(path.read_text() for path in folder.rglob("*.*") if path.suffix in (".py", ".mjs", ".php", ".rb"))
     assert site["authUrl"] == f"http://127.0.0.1:{port}/recado/rooms"
     assert site["apiKey"] in sources
     assert str(port) in (folder / file).read_text()

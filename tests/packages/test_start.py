@@ -35,8 +35,13 @@ def environment_of(folder: Path, has_registry: bool) -> dict[str, str]:
     """The environment of a reader who has the command `recado`, and who reaches the registries of packages or has the
     libraries already."""
     folder.mkdir()
-    (folder / "recado").write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} -P -m app "$@"\n')
-    (folder / "recado").chmod(0o755)
+    commands = {
+        "recado": f"PYTHONPATH={REPOSITORY} exec {sys.executable} -P -m app",
+        "python3": f"exec {sys.executable}",
+    }
+    for name, command in commands.items():
+        (folder / name).write_text(f'#!/bin/sh\n{command} "$@"\n')
+        (folder / name).chmod(0o755)
     python = {"PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
     npm = {"npm_config_offline": "true", "npm_config_audit": "false", "npm_config_fund": "false"}
     path = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "RECADO": str(REPOSITORY)}

@@ -19,6 +19,7 @@ from app.protocols.sites.figures import METRICS
 from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_routes
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
+from app.protocols.sites.page_client import page_client_routes
 from app.protocols.sites.pusher.apps import PusherApps
 from app.protocols.sites.pusher.endpoint import PusherEndpoint, PusherParts
 from app.protocols.sites.pusher.occupancy import Occupancy
@@ -77,6 +78,7 @@ class _NodeSites(NodeProtocol):
             *revocation_routes(config.sites, ApiKeys(config.sites, counts), revocation, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
             *rooms_routes(config.sites, changes, counts),
+            *page_client_routes(),
         ]
         services.operations.extend(ticket_operations(revocation))
         services.operations.extend(disconnect_operations(self._kicks))

@@ -17,6 +17,11 @@ export class Attempts {
     this.#end = now + settings.deadline + waitSeconds;
   }
 
+  /** Whether the attempt under way is not the first. */
+  get hasRepeated() {
+    return this.#made > 0;
+  }
+
   /** The time of the attempt that begins now. */
   secondsLeft(now) {
     return Math.max(0.001, Math.min(this.#attemptSeconds, this.#end - now));

@@ -57,7 +57,7 @@ export function message(id, { limit, cursor, bodies } = {}) {
 }
 
 export function withdraw(id) {
-  return { method: "DELETE", path: pathOf(id), read: (value) => whole(value.devices) };
+  return { method: "DELETE", path: pathOf(id), read: (value) => whole(value.devices), whenGone: 0 };
 }
 
 export function disconnect({ user, device, room, text, reconnect } = {}) {
@@ -76,8 +76,12 @@ function order(path, body, count) {
   return { method: "POST", path, headers: JSON_TYPE, body: encode(body), read: (value) => whole(value[count]) };
 }
 
-/** The result of a whole answer; Refused for an error, BadAnswer for what no Recado server answers. */
-export function readAnswer(call, status, headers, body) {
+/**
+ * The result of a whole answer; Refused for an error, BadAnswer for what no Recado server answers. A repeat that is told
+ * that there is no such thing has a result too: an attempt before it may have done the work.
+ */
+export function readAnswer(call, { status, headers, body }, isRepeat) {
+  if (status === 404 && isRepeat && call.whenGone !== undefined) return call.whenGone;
   if (status !== 200) throw refused(status, headers, body);
   try {
     return call.read(JSON.parse(body), headers);

@@ -45,7 +45,7 @@ export class Client {
     return this.message(id, options);
   }
 
-  /** Take a message out of every queue; the number of devices whose queue had it. */
+  /** Take a message out of every queue; the number of devices whose queue had it, 0 when a repeat finds it gone. */
   async withdraw(id) {
     return this.#run(calls.withdraw(id));
   }
@@ -84,8 +84,8 @@ export class Client {
     for (;;) {
       let pause;
       try {
-        const { status, headers, body } = await this.#exchange(call, attempts.secondsLeft(now()));
-        return calls.readAnswer(call, status, headers, body);
+        const answer = await this.#exchange(call, attempts.secondsLeft(now()));
+        return calls.readAnswer(call, answer, attempts.hasRepeated);
       } catch (error) {
         if (!(error instanceof RecadoError)) throw error;
         pause = attempts.pauseBehind(error, now());

@@ -71,7 +71,7 @@ class AsyncClient(Offline):
     receipt = message
 
     async def withdraw(self, id: str) -> int:
-        """Take a message out of every queue; the number of devices whose queue had it."""
+        """Take a message out of every queue; the number of devices that had it. A repeat may find it gone: 0."""
         return await self._run(calls.withdraw(id))
 
     async def disconnect(
@@ -94,7 +94,8 @@ class AsyncClient(Offline):
         attempts = Attempts(self.settings, call.wait_seconds, time.monotonic())
         while True:
             try:
-                return call.read(await self._exchange(call, attempts.seconds_left(time.monotonic())))
+                answer = await self._exchange(call, attempts.seconds_left(time.monotonic()))
+                return call.read(answer, attempts.has_repeated)
             except RecadoError as error:
                 pause = attempts.pause_behind(error, time.monotonic())
                 if pause is None:
@@ -109,8 +110,12 @@ class AsyncClient(Offline):
                 request = request_of(http, self.settings, call, seconds)
                 answer = await http.send(request, stream=True, follow_redirects=False)
                 try:
-                    async for part in answer.aiter_raw():
-                        arriving.take(part, time.monotonic())
+                    # The transport of a test may have read it already.
+                    if answer.is_stream_consumed:
+                        arriving.take(answer.content, time.monotonic())
+                    else:
+                        async for part in answer.aiter_raw():
+                            arriving.take(part, time.monotonic())
                 finally:
                     await answer.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:

@@ -21,6 +21,11 @@ class Attempts:
         self._end = now + settings.deadline + wait_seconds
         self._made: int = 0
 
+    @property
+    def has_repeated(self) -> bool:
+        """Whether the attempt under way is not the first."""
+        return self._made > 0
+
     def seconds_left(self, now: float) -> float:
         """The time of the attempt that begins now."""
         return max(0.001, min(self._attempt_seconds, self._end - now))

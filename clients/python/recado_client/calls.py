@@ -52,9 +52,13 @@ class Call(Generic[T]):
     body: bytes | None = None
     #: The seconds that the server was asked to wait before it answers.
     wait_seconds: float = 0.0
+    #: The result when a repeat is told that there is no such thing: an attempt before it may have done the work.
+    when_gone: T | None = None
 
-    def read(self, answer: Answer) -> T:
+    def read(self, answer: Answer, is_repeat: bool = False) -> T:
         """The result; `Refused` for an error, `BadAnswer` for what no Recado server answers."""
+        if answer.status == 404 and is_repeat and self.when_gone is not None:
+            return self.when_gone
         if answer.status != 200:
             raise _refused(answer)
         try:
@@ -95,7 +99,7 @@ def message(message_id: str, limit: int | None, cursor: str | None, bodies: bool
 
 def withdraw(message_id: str) -> Call[int]:
     """DELETE /messages/<id>."""
-    return Call("DELETE", _path_of(message_id), _number("devices"))
+    return Call("DELETE", _path_of(message_id), _number("devices"), when_gone=0)
 
 
 def disconnect(**fields: str | bool | None) -> Call[int]:

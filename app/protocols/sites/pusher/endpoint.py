@@ -163,8 +163,8 @@ class PusherEndpoint:
         answers = await self._batch_sender.send(site, drafts, request.key)
         for number, answer in enumerate(answers):
             if isinstance(answer, SendFailure):
-                reason = f"batch[{number}]: {answer.reason} The events before it are sent."
-                raise RequestRefused(reason, answer.code, answer.status)
+                reason = f"batch[{number}]: {answer.reason} The others may be sent."
+                raise RequestRefused(reason, answer.code, _of_pusher(answer.status))
         if not any(event.info for event in events):
             return {}
         return {"batch": [next(iter(one.values()), {}) for one in await self._info_of(site, events)]}
@@ -240,17 +240,21 @@ def _shown(channel: str, facts: ChannelFacts | None, info: frozenset[str]) -> di
     return shown
 
 
+def _of_pusher(status: int) -> int:
+    """The status of a limit: Pusher answers 403 to an app that is over its quota."""
+    return 403 if status == 429 else status
+
+
 def _failure_of(error: Exception) -> SendFailure:
     """The answer to a request that failed, by the statuses of Pusher."""
     match error:
         case BadRequest():
             return SendFailure(error.status, str(error), "refused")
         case RequestRefused():
-            result = {429: "limited", 503: "unavailable"}.get(error.status, "refused")
-            return SendFailure(error.status, str(error), result, retry_after_seconds=1 if result != "refused" else None)
+            result = _RESULTS.get(error.status, "refused")
+            return SendFailure(error.status, str(error), result, retry_after_seconds=None if result == "refused" else 1)
         case LimitReached():
-            # Pusher answers 403 to an app that is over its quota.
-            status = 403 if error.status == 429 else error.status
+            status = _of_pusher(error.status)
             return SendFailure(status, str(error), "limited", error.limit, error.retry_after_seconds)
         case OtherRequest():
             return SendFailure(400, str(error), "refused")

@@ -9,10 +9,14 @@ import msgspec
 import pytest
 
 from app.config.settings import SiteLimits
+from app.core.message import Message
+from app.core.ports import Outcome
+from app.errors import LimitReached, StoreUnavailable, WrongType
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.pusher.apps import NOT_AUTHENTIC
 from app.protocols.sites.pusher.endpoint import MAX_SIGNED_QUERY_BYTES
 from app.protocols.sites.pusher.signature import SIGNED_SECONDS
+from app.protocols.sites.sender import Sender
 from app.store.keys import prefix
 from tests.protocols.sites.door import PUSHED, received
 from tests.protocols.sites.pusher.conftest import MAX_BODY_BYTES, PusherWorld
@@ -290,6 +294,44 @@ async def test_the_same_request_again(world: PusherWorld) -> None:
         url, headers = f"/apps/101/events?{query}", {"idempotency-key": "k"}
         assert (await world.client.post(url, content=body, headers=headers)).status_code == 200
     assert len(queue_of(world.door.valkey, PUSHED)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text", "retry_after"),
+    [
+        (StoreUnavailable(), 503, "not stored, try again.", "1"),
+        (WrongType(), 500, "not stored.", None),
+        (LimitReached("Too much is stored.", "stored_messages"), 403, "Too much is stored.", None),
+    ],
+    ids=["away", "wrong type", "full"],
+)
+async def test_events_that_are_not_stored(
+    world: PusherWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    text: str,
+    retry_after: str | None,
+) -> None:
+    """The answer says so, of a batch with the number of the event; the others are sent."""
+    await world.join(["user_1", "room"])
+    sending = Sender.send
+
+    async def send(self: Sender, message: Message) -> Outcome:
+        if message.event == "bad":
+            raise error
+        return await sending(self, message)
+
+    monkeypatch.setattr(Sender, "send", send)
+    answer = await world.ask("POST", "/events", {**EVENT, "name": "bad"})
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+    assert answer.text.strip().endswith(text)
+    batch = [{"name": name, "data": "x", "channel": "room"} for name in ("good", "bad", "last")]
+    answer = await world.ask("POST", "/batch_events", {"batch": batch})
+    assert answer.status_code == status
+    assert answer.text.startswith("batch[1]: ")
+    assert answer.text.endswith("The others may be sent.\n")
+    assert queue_of(world.door.valkey, PUSHED) == ['["good","x"]', '["last","x"]']
 
 
 async def test_without_redis(world: PusherWorld) -> None:
