@@ -47,7 +47,9 @@ _log = structlog.get_logger(__name__)
 class RoomWatcher(Protocol):
     """A connection that watches rooms."""
 
-    send: Callable[[EncodedPacket], None]
+    @property
+    def send(self) -> Callable[[EncodedPacket], None]:
+        """Writes a packet."""
 
     @property
     def is_over(self) -> bool:
@@ -97,7 +99,7 @@ class WatchedRoom:
     def load(self, snapshot: RoomSnapshot) -> bool:
         """Takes what was read, and the changes since. False: it is to be read again."""
         held, self.held, self._state = self.held or [], None, None
-        if self.picture is None:
+        if self.picture is None or not self.watchers:
             self.picture = RoomPicture(snapshot)
         else:
             self.picture.load(snapshot)
