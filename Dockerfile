@@ -8,6 +8,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/recado
 COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY clients/js clients/js
 COPY app app
 COPY scripts/fetch-clients scripts/build_hook.py scripts/
 COPY --from=clients /src/app/static/vendor app/static/vendor

@@ -20,8 +20,10 @@ from msgspec import Struct, structs
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import chat_import, journal, load, receipts
+from app.commands.doctor import doctor
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
+from app.commands.outbox import outbox
 from app.commands.site_door import ServerChoice, server_and_key, server_options
 from app.commands.sites import reload, sites
 from app.commands.users import room, user
@@ -44,7 +46,7 @@ from app.protocols.listed import PROTOCOLS
 _KEY_BYTES = 32
 _PASSWORD_BYTES = 12
 _MAX_IMPORT_BYTES = 100_000_000
-_SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
+_SECTIONS = [section for protocol in PROTOCOLS for section in protocol.sections]
 
 _log = structlog.get_logger(__name__)
 
@@ -308,8 +310,20 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user, room):
+for _command in (
+    *journal.COMMANDS,
+    *receipts.COMMANDS,
+    webhooks,
+    load.load,
+    doctor,
+    sites,
+    reload,
+    operator,
+    user,
+    room,
+):
     recado.add_command(_command)
+recado.add_command(outbox)
 
 
 @recado.group()

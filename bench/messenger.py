@@ -17,7 +17,7 @@ from app.canary.wire import OwnPort
 from app.load.chat_device import ChatUserLogin
 from app.load.chat_run import ChatLoadRun, ChatLoadTask
 from app.load.plan import LoadPlan
-from bench.messenger_node import SITE, ChatNode, make_room, running_database, serving
+from bench.messenger_node import RUN, SITE, ChatNode, make_room, running_database, serving
 from tests.support.chat import password_of
 from tests.support.store import running_valkey
 
@@ -51,7 +51,7 @@ def measure(
     """The totals of a run with these users, and what the server and the others have spent."""
     logins = [ChatUserLogin(login, password_of(login)) for login in users]
     plan = LoadPlan(devices=len(users), messages=messages, seconds=_SECONDS)
-    task = ChatLoadTask(plan, "bench", SITE, node.room, logins)
+    task = ChatLoadTask(plan, RUN, SITE, node.room, logins)
     with node.spending(others) as spent:
         totals = asyncio.run(ChatLoadRun(task, OwnPort("127.0.0.1", node.port)).drive())
     return totals, spent

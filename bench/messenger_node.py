@@ -17,9 +17,11 @@ from sqlalchemy import insert
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.protocols.load_rooms import LoadLimits, LoadPlace
 from app.protocols.messenger.journal_members import enter
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_rooms
+from app.protocols.messenger.talk.journal_load_runs import begin_run
 from bench.processes import ROOT, Child
 from bench.usage import cpu_seconds, resident_kb
 from tests.support.chat import ITERATIONS, make_users
@@ -28,6 +30,9 @@ from tests.support.valkey import Valkey
 
 SITE = "team"
 ROOM = 1
+#: The run of the load test that the room takes messages of.
+RUN = "bench"
+_DAY_MS = 86_400_000
 _SETTINGS = {"iterations": ITERATIONS, "events_per_second": 1_000_000}
 _LOOK_SECONDS = 0.2
 
@@ -52,12 +57,14 @@ def make_room(url: str, users: int) -> list[str]:
 
 async def _make_room(url: str, members: list[int]) -> None:
     sql = ChatSql.open(url)
+    limits = LoadLimits(10**9, _DAY_MS, _DAY_MS)
     try:
         async with sql.writing(Site(name=SITE, api_key="k")) as (connection, site_id):
             values = {"id": ROOM, "site_id": site_id, "name": "Load", "kind": "chat", "created_at": now_ms()}
             await connection.execute(insert(chat_rooms).values(**values))
             for user in members:
                 await enter(connection, site_id, ROOM, user)
+            await begin_run(connection, site_id, LoadPlace(SITE, ROOM, RUN), limits, now_ms())
     finally:
         await sql.close()
 

@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "app.core": LEAVES,
     "app.load": LEAVES | {"app.canary", "app.journal", "app.protocols"},
     "app.canary": LEAVES,
+    # The tenant's side: it knows the server by its HTTP alone.
+    "app.outbox": LEAVES | {"app.backends"},
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
@@ -61,12 +63,14 @@ MAY_IMPORT = {
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     # The backends' package asks the provider of identities.
     "app.console": LEAVES | {"app.backends", "app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
+    # From outside: the wire as the canary speaks it, and Redis.
+    "app.doctor": LEAVES | {"app.canary", "app.redis"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
     "app.commands": LEAVES
     | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"}
-    | {"app.load"},
+    | {"app.doctor", "app.load", "app.outbox"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
@@ -106,7 +110,7 @@ HOMES = {
     "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},
     # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
-    "asyncpg": set(),
+    "asyncpg": {"app.outbox"},
     "aiosqlite": set(),
 }
 
@@ -115,7 +119,7 @@ COMMANDS_OF = {"messenger": ("app.commands.users", "app.commands.chat_import")}
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
 WAITING = "tests.support.waiting"
-LATE = {"tests.support.tcp_proxy", "tests.support.tenant", "tests.backends.conftest"}
+LATE = {"tests.support.tcp_proxy", "tests.support.tenant", "tests.backends.conftest", "tests.packages.door"}
 #: A sleep for a time; `sleep(0)`, a turn of the loop, is none. In the text, so that scripts for child processes count.
 SLEEP = re.compile(r"\b(?:time|asyncio)\.sleep\((?!0\))|from (?:time|asyncio) import[^\n]*\bsleep\b")
 
@@ -163,7 +167,7 @@ def modules_below(folder: str) -> list[Module]:
 
 APP = modules_below("app")
 TESTS = modules_below("tests")
-EVERYTHING = APP + TESTS + modules_below("bench")
+EVERYTHING = APP + TESTS + modules_below("bench") + modules_below("clients") + modules_below("examples")
 NAMES = {module.name for module in APP}
 
 
@@ -306,6 +310,7 @@ def test_libraries_stay_at_home() -> None:
 SHORT_TASKS = {
     "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
+    "app.outbox.reader",
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
     "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from app.backends.exact_pool import REASONS
 from app.backends.exchange import BackendError, reason_of
+from app.backends.lean_wires import Origin, parse
 
 _TIMEOUT_SECONDS = 10.0
 #: A question may take ten seconds on the server, and wait for the journal before.
@@ -44,11 +45,19 @@ class RunningServer(Struct, frozen=True):
         """The URL of a path."""
         return f"{self.url.rstrip('/')}{path}"
 
+    def origin(self, path: str) -> tuple[Origin, bytes, bytes]:
+        """Where a path is, for requests over `LeanWires`: see `parse`. Raises BackendError."""
+        try:
+            return parse(self.place(path))
+        except httpx.InvalidURL:
+            raise BackendError("the URL is not usable", "InvalidURL") from None
+
     def client(self, timeout_seconds: float = _TIMEOUT_SECONDS) -> httpx.Client:
         """A client for it, to be closed by the caller. Raises BackendError when the certificate cannot be read."""
-        return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self._trust())
+        return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self.trust())
 
-    def _trust(self) -> ssl.SSLContext | bool:
+    def trust(self) -> ssl.SSLContext | bool:
+        """The certificates to trust and to show; True: those of the system. Raises BackendError."""
         if self.certificate is None and self.ca is None and self.client_cert is None:
             return True
         trust = _read(self.ca or self.certificate, lambda file: ssl.create_default_context(cafile=file))

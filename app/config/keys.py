@@ -105,6 +105,10 @@ class Configured(Protocol):
         """Its section of a site's block."""
 
     @property
+    def sections(self) -> Sequence[SectionSpec]:
+        """That section, and further ones of the block."""
+
+    @property
     def is_mountable(self) -> bool:
         """Whether it can serve a site at the paths of the server that it replaces."""
 
@@ -340,7 +344,7 @@ class Blocks:
 
     def __init__(self, protocols: Sequence[Configured]) -> None:
         #: The sections of the protocols that have one.
-        self.sections = [protocol.section for protocol in protocols if protocol.section is not None]
+        self.sections = [section for protocol in protocols for section in protocol.sections]
         mounts = msgspec.defstruct(
             "MountsSection",
             [(protocol.name, _mount_of(protocol), None) for protocol in protocols if protocol.is_mountable],

@@ -287,4 +287,4 @@ class Connection:
         self.replay += len(batch.seqs)
         self.messages += len(batch.seqs)
         self._acks.note_written(batch)
-        self.receiver.send_batch(self._batch_count, [body for _, body in waiting.entries])
+        self.receiver.send_batch(self._batch_count, waiting.entries)

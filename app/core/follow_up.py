@@ -111,6 +111,11 @@ class FollowUp:
         sites with queues. Raises StoreUnavailable."""
         return await self._store.change_rooms(site, change)
 
+    async def set_device_rooms(self, site: Site, user_room: str, device_id: str, rooms: Sequence[str]) -> bool:
+        """Gives one device rooms that its user is not in, in place of those that it had from here, until its next
+        connect. False: nobody knows the device. For sites with queues. Raises StoreUnavailable."""
+        return bool(await self._store.set_device_rooms(site, user_room, device_id, rooms))
+
     async def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> int:
         """Hands an event to the connected devices in these rooms; it is kept nowhere. For sites with queues. Raises
         StoreUnavailable."""

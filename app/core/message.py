@@ -44,6 +44,12 @@ class ExceptDevice(Struct, frozen=True):
     device_id: str
 
 
+class ExceptHandle(Struct, frozen=True):
+    """The same, by the number of the device in the store; a number that no device has means nothing."""
+
+    handle: str
+
+
 class Message(Struct, frozen=True):
     """A message of a backend, accepted but not stored yet. Lives until the request is answered; its repr has no
     payload."""
@@ -63,7 +69,7 @@ class Message(Struct, frozen=True):
     once: Once | None = None
     #: The sends for which it counts at the limit of its site: those of a batch count with its first message.
     weight: int = 1
-    but: ExceptDevice | None = None
+    but: ExceptDevice | ExceptHandle | None = None
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"

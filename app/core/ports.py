@@ -183,6 +183,10 @@ class QueueStore(Protocol):
         """Moves all devices of a user, connected or away, and answers how many. A change whose number is not above that
         of the last change of the site was applied before, and does nothing. -1: the user would be in too many rooms."""
 
+    def set_device_rooms(self, site: Site, user_room: str, device_id: str, rooms: Sequence[str]) -> Awaitable[int]:
+        """Gives one device rooms beside those of its user, in place of those that it had from here, until its next
+        connect. The names are those of no other rooms. 0: nobody knows the device."""
+
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.
 
@@ -295,8 +299,8 @@ class Receiver(Protocol):
     def send(self) -> Callable[[Any], None]:
         """Writes an encoded message to the connection."""
 
-    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
-        """Writes a `_batch` whose ack is to be reported with `batch_id`."""
+    def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
+        """Writes a `_batch` of messages, each with its seq, whose ack is to be reported with `batch_id`."""
 
     def send_withdrawn(self, id: str) -> None:
         """Writes that a message, which was written before, was withdrawn."""

@@ -3,6 +3,8 @@
 Times are milliseconds since the epoch. `migrations/` makes the tables; a test compares both.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,15 +26,23 @@ from app.journal.states import Fate
 metadata = MetaData()
 
 #: SQLite counts a key up by itself only if its type is INTEGER.
-_Key = BigInteger().with_variant(Integer, "sqlite")
+RowKey = BigInteger().with_variant(Integer, "sqlite")
+
+
+def flag(name: str) -> Column[bool]:
+    """A column that is false unless it is set."""
+    return Column(name, Boolean, nullable=False, server_default=text("false"))
+
+
+def where(condition: str) -> dict[str, Any]:
+    """The words of a partial index in both databases."""
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 def _by_state(state: Fate) -> Index:
     """The messages that are in a state at some device: `GET /messages?state=` reads them from it, however rare they
     are. Nearly every message is acked at one: this state needs none."""
-    condition = text(f"{state.column} > 0")
-    name = f"messages_{state.word}"
-    return Index(name, "site_id", "seq", postgresql_where=condition, sqlite_where=condition)
+    return Index(f"messages_{state.word}", "site_id", "seq", **where(f"{state.column} > 0"))
 
 
 sites = Table(
@@ -45,7 +55,7 @@ sites = Table(
 devices = Table(
     "devices",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     #: The user room. "" with a device `handle <n>`: nobody knows any more to whom the handle belonged.
     Column("user", Text, nullable=False),
@@ -103,7 +113,7 @@ deliveries = Table(
     Column("device_id", BigInteger, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("reason", SmallInteger, nullable=False, server_default="0"),
-    Column("is_batch", Boolean, nullable=False, server_default=text("false")),
+    flag("is_batch"),
     Column("written_at", BigInteger),
     Column("acked_at", BigInteger),
     #: From writing to ack, both on the clock of the node that held the connection.
@@ -118,7 +128,7 @@ deliveries = Table(
 connections = Table(
     "connections",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("user", Text),
     Column("device", Text),
@@ -152,7 +162,7 @@ connections = Table(
 refusals = Table(
     "refusals",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     #: NULL: of no known site.
     Column("site_id", Integer),
     Column("at", BigInteger, nullable=False),
@@ -171,7 +181,7 @@ refusals = Table(
 transfers = Table(
     "transfers",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("user", Text),
@@ -193,7 +203,7 @@ transfers = Table(
 webhook_attempts = Table(
     "webhook_attempts",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
     #: The header webhook-id: the same for every attempt of one POST.
@@ -220,7 +230,7 @@ webhook_attempts = Table(
 log = Table(
     "log",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer),
     Column("at", BigInteger, nullable=False),
     Column("node", Text),
@@ -235,7 +245,7 @@ log = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer),
     Column("at", BigInteger, nullable=False),
     Column("operator", Text, nullable=False),
@@ -248,7 +258,7 @@ audit = Table(
 samples = Table(
     "samples",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("node", Text, nullable=False),
     #: The time between two samples: 10, kept for an hour, or 300, kept for 30 days.
@@ -274,7 +284,7 @@ positions = Table(
 missing = Table(
     "missing",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("stream", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     #: How many entries left the full stream before they were read.
@@ -304,7 +314,7 @@ site_settings = Table(
 operators = Table(
     "operators",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     #: argon2id.
     Column("password_hash", Text, nullable=False),
@@ -314,7 +324,7 @@ operators = Table(
     Column("sites", Text),
     #: Grows when all sessions of the operator end.
     Column("version", Integer, nullable=False, server_default="0"),
-    Column("is_disabled", Boolean, nullable=False, server_default=text("false")),
+    flag("is_disabled"),
     Column("created_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
     #: The person at a provider of identities: the issuer, a space, and its name for the person. NULL: it has a
@@ -328,7 +338,7 @@ operators = Table(
 api_tokens = Table(
     "api_tokens",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("operator_id", BigInteger, nullable=False),
     Column("name", Text, nullable=False),
     #: SHA-256 of the token.
@@ -343,7 +353,7 @@ api_tokens = Table(
 load_runs = Table(
     "load_runs",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("operator", Text, nullable=False),

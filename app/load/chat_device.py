@@ -121,7 +121,7 @@ class ChatDevice:
         numbers = self._number.findall(packed)
         for number in numbers:
             hearer.arrived(int(number))
-        if '"receipt"' in packed:
+        if '"load_receipt"' in packed:
             self._hear_receipts(packed, hearer)
         if ack_id:
             self._wire.write_text(f"43/{self._site},{ack_id}[]")
@@ -130,7 +130,7 @@ class ChatDevice:
     def _hear_receipts(self, packed: str, hearer: ChatHearer) -> None:
         name, data = msgspec.json.decode(packed)
         for event, *args in data if name == "_batch" else [[name, data]]:
-            if event != "receipt":
+            if event != "load_receipt":
                 continue
             receipt = msgspec.convert(args[0], _Receipt)
             states = {(id, receipt.user, receipt.device) for id in receipt.ids} - self._told

@@ -96,6 +96,7 @@ class ChatLoadRun:
         self._devices.append(device)
         self._readers.append(start_logged(device.run(hearer), "load user"))
         await device.log_in(user)
+        await device.ask("load_join", {"run": self._task.run})
 
     def _arrived(self, device: int, message: int) -> None:
         if message // self._task.plan.messages != device:
@@ -113,9 +114,10 @@ class ChatLoadRun:
         await asyncio.gather(*senders)
 
     async def _send_some(self, device: ChatDevice, numbers: Iterator[int]) -> None:
+        common = {"to": {"room": self._task.room}, "kind": "load", "data": {"run": self._task.run}}
         for number in numbers:
             text = f"{self._tag}{number}{_FILL}"
-            wish = {"id": str(uuid.uuid4()), "to": {"room": self._task.room}, "kind": "load", "text": text}
+            wish = {**common, "id": str(uuid.uuid4()), "text": text}
             self._tally.begin(number, monotonic())
             if await self._accepted(device, wish):
                 self._tally.accepted(number, 0, monotonic())

@@ -10,7 +10,7 @@ from typing import Any
 from app.errors import RequestRefused
 from app.load.plan import MAX_DELIVERIES, MAX_MESSAGES, LoadPlan
 from app.load.tally import per_second, spread
-from app.protocols.load_rooms import LoadPlace, LoadProgress, LoadRooms
+from app.protocols.load_rooms import LoadLimits, LoadPlace, LoadProgress, LoadRooms
 
 _LOOK_SECONDS = 1.0
 #: A run in which nothing changes for this time has ended.
@@ -35,16 +35,19 @@ class RoomRun:
         listeners = await self._rooms.listeners(self._plan.site, self._plan.room)
         messages = messages_of_each(self._plan, listeners)
         nodes = await self._rooms.nodes(self._plan.site)
-        place = await self._rooms.call(self._place, messages)
+        ms = self._plan.seconds * 1000
+        await self._rooms.begin(self._place, LoadLimits(messages * listeners, ms, ms))
         try:
-            progress, seconds = await self._until_done(place, messages)
+            await self._rooms.call(self._place, messages)
+            progress, seconds = await self._until_done(self._place)
         finally:
             with contextlib.suppress(RequestRefused):
-                await self._rooms.call(place, 0)
-        times = await self._rooms.times(place, MAX_MESSAGES)
+                await self._rooms.end(self._place)
+                await self._rooms.call(self._place, 0)
+        times = await self._rooms.times(self._place, MAX_MESSAGES)
         return room_totals(progress, nodes, seconds, times.delivery, times.store)
 
-    async def _until_done(self, place: LoadPlace, messages: int) -> tuple[LoadProgress, float]:
+    async def _until_done(self, place: LoadPlace) -> tuple[LoadProgress, float]:
         began = changed_at = monotonic()
         known = LoadProgress(0, 0, 0)
         while monotonic() < began + self._plan.seconds and monotonic() < changed_at + _SILENT_SECONDS:

@@ -190,7 +190,7 @@ class Services:
         services._follower = follower
         if rows is not None:
             catalog = Catalog(rows, copy, rules)
-            sections = [spec.section for spec in specs if spec.section is not None]
+            sections = [section for spec in specs for section in spec.sections]
             book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
             services._offered.operations.extend(site_operations(book))
         services._bench = open_bench(config, services._control.calls, services._offered, stack)

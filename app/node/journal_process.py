@@ -23,6 +23,7 @@ from app.journal.schema import upgrade_schema
 from app.journal.streams import Streams
 from app.journal.writer import JournalWriter
 from app.node.location import running_redis
+from app.node.own_program import own_program
 from app.node.signals import ignore_hangup, obeyed_signals
 from app.observe.log import configure_logging
 from app.redis.address import Address, Location
@@ -102,7 +103,7 @@ class JournalProcess:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "journal-writer"),
+            *own_program("journal-writer"),
             stdin=asyncio.subprocess.PIPE,
             # Ctrl-C in a terminal reaches the server alone, which ends the writer last.
             start_new_session=True,

@@ -28,7 +28,8 @@ from app.load.room_run import RoomRun
 from app.load.run import LoadRun, LoadTask
 from app.load.sql_runs import SqlRuns
 from app.node.certificates import own_client, own_context
-from app.protocols.load_rooms import LoadRooms
+from app.node.own_program import own_program
+from app.protocols.load_rooms import LoadLimits, LoadPlace, LoadRooms
 from app.protocols.protocol import NodeServices
 from app.redis.embedded import end_with_parent
 from app.store.node_calls import CallRefused, NodeCalls, NodeSilent, arguments_of
@@ -105,9 +106,8 @@ class LoadBench:
             raise RequestRefused("There are too many runs: remove one first.", "too_many_runs", 409)
         self._id, self._is_stopped = id, False
         name = f"{id}-{secrets.token_hex(4)}"
-        self._task = start_logged(
-            self._run(id, plan, self._work_of(plan, name, self._target, self._server.key)), "load run"
-        )
+        work = self._work_of(plan, name, self._target, self._server.key)
+        self._task = start_logged(self._run(id, plan, name, work), "load run")
         return id
 
     async def _work_of(self, plan: LoadPlan, name: str, target: OwnPort, key: str) -> dict[str, Any]:
@@ -124,6 +124,8 @@ class LoadBench:
             return await self._room_run.drive()
         seats = await self._rooms[0].seat(plan.site, plan.devices)
         users = [ChatUserLogin(*login) for login in seats.logins]
+        limits = LoadLimits(plan.total, plan.seconds * 1000, int(_MORE_SECONDS * 1000))
+        await self._rooms[0].begin(LoadPlace(plan.site, seats.room, name), limits)
         return await self._totals(ChatLoadTask(plan, name, plan.site, seats.room, users, *place))
 
     async def stop(self, id: int, node: str) -> bool:
@@ -154,7 +156,7 @@ class LoadBench:
             self._kill()
             await asyncio.wait([self._task], timeout=5)
 
-    async def _run(self, id: int, plan: LoadPlan, work: Awaitable[dict[str, Any]]) -> None:
+    async def _run(self, id: int, plan: LoadPlan, name: str, work: Awaitable[dict[str, Any]]) -> None:
         state: str
         totals: dict[str, Any]
         state, totals = "failed", {"error": "no totals"}
@@ -172,10 +174,18 @@ class LoadBench:
         with contextlib.suppress(RecadoError):
             await self._runs.end(id, state, totals)
         _log.info("load run ended", run=id, state=state)
+        if plan.site and self._rooms:
+            await self._forget(LoadPlace(plan.site, plan.room, name))
+
+    async def _forget(self, place: LoadPlace) -> None:
+        """Deletes the messages of a run. While SQL is away nothing is deleted: a later run of the site does it."""
+        with contextlib.suppress(RequestRefused):
+            await self._rooms[0].end(place)
+            await self._rooms[0].forget(place)
 
     async def _totals(self, task: LoadTask | ChatLoadTask) -> dict[str, Any]:
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "load-devices"),
+            *own_program("load-devices"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

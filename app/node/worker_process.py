@@ -8,13 +8,13 @@ import contextlib
 import pickle
 import signal
 import socket
-import sys
 
 from msgspec import Struct
 
 from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
+from app.node.own_program import own_program
 from app.node.worker_slot import WorkerSlot
 from app.redis.embedded import end_with_parent
 
@@ -66,7 +66,7 @@ class Worker:
     async def start(cls, task: Task, bound: socket.socket) -> "Worker":
         """Starts a process and sends it its task."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "worker"),
+            *own_program("worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(bound.fileno(), *task.slot.further_fds),

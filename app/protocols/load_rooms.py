@@ -18,12 +18,21 @@ class LoadSeats(Struct, frozen=True):
 
 
 class LoadPlace(Struct, frozen=True):
-    """A run in a room: its name, which no other run has, and the number behind which its messages are."""
+    """A run in a room, and its name, which no other run has."""
 
     site: str
     room: int
     run: str
-    behind: int = 0
+
+
+class LoadLimits(Struct, frozen=True):
+    """The limits of a run, which the server holds whatever the clients send."""
+
+    #: The messages of all clients.
+    messages: int
+    #: How long it takes messages, from the first one on; and how long it waits for that one.
+    ms: int
+    wait_ms: int
 
 
 class LoadProgress(Struct, frozen=True):
@@ -57,8 +66,17 @@ class LoadRooms(Protocol):
     async def nodes(self, site: str) -> int:
         """How many nodes have connections of the site."""
 
-    async def call(self, place: LoadPlace, messages: int) -> LoadPlace:
-        """Asks the clients in the room that take part for so many messages each; 0 ends the run."""
+    async def begin(self, place: LoadPlace, limits: LoadLimits) -> None:
+        """The room takes messages of the run from now on, and keeps them apart from all others."""
+
+    async def call(self, place: LoadPlace, messages: int) -> None:
+        """Asks the clients in the room that take part for so many messages each; 0: for none any more."""
+
+    async def end(self, place: LoadPlace) -> None:
+        """The room takes no more messages of the run. Idempotent."""
+
+    async def forget(self, place: LoadPlace) -> None:
+        """Deletes the messages and receipts of the run, which has ended, in steps."""
 
     async def progress(self, place: LoadPlace) -> LoadProgress:
         """Counts what is stored."""

@@ -180,6 +180,8 @@ class ProtocolSpec(Struct, frozen=True):
     open: Callable[[NodeServices], NodeProtocol]
     #: Its section of a site's block in sites.yml.
     section: SectionSpec | None = None
+    #: Further sections of that block.
+    more_sections: Sequence[SectionSpec] = ()
     #: Checks all sites together. Raises ConfigError.
     check_sites: Callable[[Config], None] = lambda config: None
     #: The site on which the demo shows the protocol; None: there is none, or none with these settings.
@@ -193,6 +195,11 @@ class ProtocolSpec(Struct, frozen=True):
     importers: Sequence[Importer] = ()
     #: Whether that server listens on ports of its own, which `mounts` may name: `{site, http_port, ws_port}`.
     has_own_ports: bool = False
+
+    @property
+    def sections(self) -> Sequence[SectionSpec]:
+        """All its sections."""
+        return (*((self.section,) if self.section is not None else ()), *self.more_sections)
 
     @property
     def is_mountable(self) -> bool:

@@ -87,9 +87,10 @@ class DeviceReceiver:
         ack_id = str(message.seq).encode() if self._with_ack else b""
         return EncodedPacket(self._prefix + ack_id + message.body)
 
-    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
+    def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
         """Writes a `_batch`."""
-        parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
+        bodies = b",".join([body for _, body in entries])
+        parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', bodies, b"]]")
         self.send(EncodedPacket(b"".join(parts)))
 
     def send_withdrawn(self, id: str) -> None:

@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; lost, rooms, written, withdrawn, via, client<n>; c:<node>.<number>: 1, note |
+| device:<handle> | hash | user, device, lost, (device_)rooms, written, withdrawn, via, client<n>; c:<node>.<n>: note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |

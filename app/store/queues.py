@@ -193,17 +193,20 @@ class RedisQueues:
         words = (self._deadline(site), change.number or "", encode_text(change.user_room), joins, leaves, change.most)
         return _number(self._run("change_rooms", site, self.now_ms, *words))
 
+    def set_device_rooms(self, site: Site, user_room: str, device_id: str, rooms: Sequence[str]) -> Awaitable[int]:
+        """Gives a device rooms of its own; see `QueueStore`."""
+        words = (encode_text(user_room), encode_text(device_id), msgspec.json.encode(room_names(rooms)))
+        return _number(self._run("device_rooms", site, self.now_ms, self._deadline(site), *words))
+
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""
-        ttl_ms = self._leaving(site)
-        words: list[Word] = [word for pair in devices for word in pair]
-        return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *words))
+        words: list[Word] = [self._leaving(site), *(word for pair in devices for word in pair)]
+        return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, *words))
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
         """Takes out a connection that may have been registered; see `QueueStore`."""
-        ttl_ms = self._leaving(site)
-        users = user_rooms(site, rooms)
-        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, encode_text(device_id), *users)
+        words: list[Word] = [self._leaving(site), encode_text(device_id), *user_rooms(site, rooms)]
+        return self._run("withdraw", site, self.now_ms, self._node, connection, *words)
 
     def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
         """Reads messages that wait after a seq; see `QueueStore`."""

@@ -1,6 +1,6 @@
 """Words of a send for `send.lua`. Plain code."""
 
-from app.core.message import Message
+from app.core.message import ExceptHandle, Message
 from app.core.options import WAIT_SECONDS
 from app.redis.link import Word
 from app.store.keys import device_field
@@ -13,9 +13,11 @@ def once_words(message: Message) -> str:
 
 
 def except_word(message: Message) -> Word:
-    """The device that does not get a message, as lua/_devices.lua names it; "" for none."""
+    """The device that does not get a message, as lua/_devices.lua names it, or `=` and its handle; "" for none."""
     if message.but is None:
         return ""
+    if isinstance(message.but, ExceptHandle):
+        return f"={message.but.handle}"
     return device_field(message.but.user_room, message.but.device_id)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.browser import Browser
 from tests.support.chat import MESSENGER, NewDatabase
 from tests.support.clients import MODERN, Client, ConnectCall
 from tests.support.connector import Drivers
@@ -125,6 +126,44 @@ def event_of(client: Client, name: str, **fields: Any) -> dict[str, Any]:
         if all(data.get(field) == value for field, value in fields.items()):
             return dict(data)
         nth += 1
+
+
+def test_the_client_for_pages(server: Deployment, browser: Browser, here: Club) -> None:
+    """A page that has the backend's token is in without a login, and each connect asks for the token: it reads the
+    directory, writes, and sends a file."""
+    room = here.tenant.unique("News")
+    ann, ben = here.tenant.user(room), here.tenant.user(room)
+    b = here.enter(ben)
+    page = browser.open(f"{server.url}/healthcheck")
+    body = """(async () => {
+        await new Promise((done) => document.head.append(Object.assign(document.createElement("script"),
+          { src: "/socket.io/socket.io.js?v=4", onload: done })));
+        const { Messenger } = await import("/recado/messenger.js");
+        let asked = 0;
+        const token = async () => { asked += 1; return TOKEN; };
+        const chat = new Messenger({ site: SITE, token });
+        const synced = () => new Promise((done) => chat.on("synced", done));
+        const first = synced();
+        await chat.open();
+        await first;
+        const file = await chat.upload(new File(["12345"], "a.txt", { type: "text/plain" }));
+        const { id } = await chat.send({ user: BEN }, "from a page", { kind: "file", file });
+        chat.close();
+        const again = synced();
+        await chat.open();
+        await again;
+        const states = chat.state;
+        await chat.logout();
+        return [chat.users.size, asked, id, states, chat.state, file.size];
+    })()"""
+    for name, value in {"TOKEN": ann.token, "BEN": ben.id, "SITE": SITE}.items():
+        body = body.replace(name, json.dumps(value))
+    known, asked, id, online, after, size = page.evaluate(body)
+    assert page.complaints() == []
+    page.close()
+    assert (known, asked, online, after, size) == (0, 2, "online", "login", 5)
+    got = event_of(b, "message", id=id)
+    assert (got["from"], got["text"], got["file"]["size"]) == (ann.id, "from a page", 5)
 
 
 def test_users_of_the_backend_write_to_each_other(here: Club) -> None:

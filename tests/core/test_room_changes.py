@@ -8,7 +8,7 @@ import pytest
 
 from app.config.settings import Site
 from app.core.connection import ConnectionPhase
-from app.core.message import ExceptDevice
+from app.core.message import ExceptDevice, ExceptHandle
 from app.core.ports import AckGroup, RoomsChange
 from app.errors import RoomsChanged
 from tests.core.conftest import NodeStarter
@@ -105,18 +105,54 @@ async def test_a_connect_with_rooms_of_before_can_be_given_up(start_node: NodeSt
     assert node.counts.of(SITE.name).connections == 0
 
 
+@pytest.mark.parametrize("by_handle", [False, True], ids=["by name", "by handle"])
 @pytest.mark.parametrize("large_from", [5_000, 0], ids=["in one run", "in parts"])
-async def test_all_but_the_device_that_has_sent(start_node: NodeStarter, large_from: int) -> None:
+async def test_all_but_the_device_that_has_sent(start_node: NodeStarter, large_from: int, by_handle: bool) -> None:
     """A message reaches the other devices of its rooms, live and in the queue, and never the one that is left out."""
     node = await start_node(SITE)
     node.queues.large.large_from = large_from
     mine = await node.open(SITE, ["user_1", "news"], "a")
     others = [await node.open(SITE, ["user_1", "news"], "b"), await node.open(SITE, ["user_2", "news"], "a")]
-    body = await node.publish(SITE, ["news", "user_1"], but=ExceptDevice("user_1", "a"))
-    unknown = await node.publish(SITE, "news", but=ExceptDevice("user_1", "z"))
+    assert mine.connection
+    (handle,) = mine.connection.handles
+    buts = (ExceptHandle(handle.decode()), ExceptHandle("999999"))
+    but, nobody = buts if by_handle else (ExceptDevice("user_1", "a"), ExceptDevice("user_1", "z"))
+    body = await node.publish(SITE, ["news", "user_1"], but=but)
+    unknown = await node.publish(SITE, "news", but=nobody)
     await heard(others, [body, unknown])
     await heard([mine], [unknown])
     assert (await node.open(SITE, ["user_1", "news"], "a")).bodies == [unknown]
+
+
+async def test_rooms_of_one_device(start_node: NodeStarter) -> None:
+    """A device has rooms of its own beside those of its user, whose other devices get nothing of them: while it is
+    connected, away, and when its user joins a room; until it gets others, none, or connects again."""
+    node, other = await start_node(SITE), await start_node(SITE)
+    mine, second = await node.open(SITE, ["user_1"], "a"), await node.open(SITE, ["user_1"], "b")
+    device_rooms = other.delivery.follow_up.set_device_rooms
+    assert await device_rooms(SITE, "user_1", "a", ["Run_1", "run_1_1"])
+    first = await other.publish(SITE, ["run_1", "run_1_1"])
+    await other.delivery.follow_up.change_rooms(SITE, joins("news"))
+    both = [await other.publish(SITE, "news"), await other.publish(SITE, "RUN_1")]
+    await heard([mine], [first, *both])
+    assert await device_rooms(SITE, "user_1", "a", ["run_2"])
+    await other.publish(SITE, "run_1")
+    last = await other.publish(SITE, "run_2")
+    assert await device_rooms(SITE, "user_1", "b", ["run_2"])
+    assert await device_rooms(SITE, "user_1", "b", [])
+    node.close_connection(mine)
+    await node.delivery.drain()
+    away = await other.publish(SITE, "run_2")
+    back = await other.open(SITE, ["user_1", "news"], "a")
+    assert back.bodies == [first, *both, last, away]
+    other.ack(back, back.batches[0][0])
+    await other.publish(SITE, "run_2")
+    end = await node.publish(SITE, "user_1")
+    await heard([back], [first, *both, last, away, end])
+    await heard([second], [both[0], end])
+    await other.delivery.drain()
+    assert (await node.open(SITE, ["user_1", "news"], "a")).bodies == [end]
+    assert not await device_rooms(SITE, "user_1", "z", ["run_2"])
 
 
 async def test_acks_are_told(start_node: NodeStarter) -> None:

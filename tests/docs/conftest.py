@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 
 TOKEN = "12345"
 _HOSTS = re.compile(r"(https?|wss?)://(?:push\.example\.com|(?:127\.0\.0\.1|localhost):1337)")
-_COMMAND_SECONDS = 45
+_COMMAND_SECONDS = 120
 #: The commands in the PATH of shell examples: a curl that fails when the server refuses; `recado` from the checkout,
 #: whose `serve` only reads its options; and a client for the Redis that is running already.
 _COMMANDS = {

@@ -15,6 +15,7 @@ _SECTION_PAGES = {
     "topics": "docs/topics.md",
     "redisPublish": "docs/redis-publish.md",
     "messenger": "docs/messenger.md",
+    "pusher": "docs/moving/pusher.md",
 }
 _CODE = re.compile(r"`([\w.]+)`")
 _YAML_KEY = re.compile(r"^ *(\w+):", re.MULTILINE)

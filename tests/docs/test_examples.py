@@ -37,12 +37,29 @@ NOT_RUN = {
     "docs/webhooks.md sh 1": "tests/faults/test_webhooks.py runs the commands",
     "README.md sh 1": "clones and installs; scripts/serve is what tests/demo starts, scripts/test runs this",
     "README.md sh 4": "installs into the reader's environment",
+    "docs/doctor.md sh 1": "tests/doctor/test_examination.py runs the command",
+    "docs/doctor.md text 1": "the output of a command",
+    "docs/kubernetes.md sh 1": "needs a cluster; tests/deploy/test_kubernetes.py reads the manifests and the chart",
+    "docs/systemd.md sh 1": "changes the machine; tests/deploy/test_units.py reads the units",
+    "docs/releasing.md sh 1": "the tests themselves",
+    "docs/releasing.md sh 2": "for a release",
+    "docs/releasing.md sh 3": "for a release; tests/test_wheel.py builds the wheel",
+    "docs/releasing.md sh 4": "needs Docker; tests/deploy/test_release.py reads the recipe",
     "docs/deployment.md sh 1": "installs into the reader's environment",
     "docs/deployment.md sh 2": "sets variables for a node; tests/docs/test_configuration.py knows their names",
     "docs/deployment.md sh 3": "needs Docker",
     "docs/deployment.md sh 4": "needs Docker",
+    "docs/tutorial.md sh 1": "installs into the reader's environment",
+    **{f"docs/tutorial.md sh {number}": "tests/docs/test_tutorial.py, in their order" for number in range(2, 9)},
+    **{f"docs/tutorial.md {language} 1": "tests/docs/test_tutorial.py writes the file" for language in ("py", "html")},
     "docs/messenger.md text 1": "tests/commands/test_users.py: asks for a password",
     "docs/messenger.md text 2": "tests/contract/test_messenger_account.py: a server that is set up by the environment",
+    "docs/clients.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/clients.md json 1": "tests/protocols/sites/test_receiver.py: a packet",
+    "docs/recado-client.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 2": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md sh 1": "tests/clients_js/test_package.py: installs into the reader's project",
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
@@ -50,6 +67,13 @@ NOT_RUN = {
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
     "docs/messenger.md html 1": "tests/protocols/messenger/test_demo_page.py: a page in a browser",
+    "docs/messenger.md js 1": "tests/contract/test_messenger_beside.py: a page in a browser",
+    "docs/outbox.md sh 1": "tests/faults/test_outbox.py: a process without end, on a PostgreSQL of its own",
+    "docs/outbox.md sh 2": "tests/commands/test_outbox.py runs the commands, on a PostgreSQL of its own",
+    "docs/outbox.md sql 1": "tests/outbox/test_tables.py calls the function, in PostgreSQL",
+    "docs/outbox.md ruby 1": "needs Rails; tests/outbox/test_tables.py calls the function",
+    "docs/outbox.md php 1": "needs Laravel; tests/outbox/test_tables.py calls the function",
+    "docs/outbox.md py 1": "needs Django; tests/outbox/test_tables.py calls the function",
     "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",
     "docs/topics.md sh 2": "tests/contract/test_topics_browser.py, beside the stream",
     "docs/topics.md html 1": "tests/contract/test_topics_browser.py: EventSource of a browser",
@@ -68,7 +92,7 @@ STORIES = {
     "docs/channels.md json 2",
     "docs/channels.md sh 1",
     "docs/channels.md sh 2",
-    "docs/clients.md html 1",
+    "docs/clients.md html 2",
     "docs/clients.md js 1",
     "docs/clients.md js 2",
     "docs/clients.md js 3",
@@ -89,7 +113,7 @@ SETTINGS = [one for one in EXAMPLES if one.language == "yaml"]
 COMMANDS = [one for one in EXAMPLES if one.language == "sh"]
 
 SEND = example("docs/backends.md", "sh", 1)
-PAGE = example("docs/clients.md", "html", 1)
+PAGE = example("docs/clients.md", "html", 2)
 #: The last line of the page, which differs by the client's version.
 _REFUSED = PAGE.text.splitlines()[-2].strip()
 _TELLS_SETTINGS = 'socket.on("_settings", (settings) => report("settings", settings));'

@@ -18,18 +18,60 @@ _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _LOADED = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^>]+>")
 
 
-def test_site_is_built(tmp_path: Path) -> None:
-    """`mkdocs build --strict` succeeds, writes nothing but the site, and no page loads anything from elsewhere."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site: `mkdocs build --strict` succeeds, and writes nothing but the site."""
     before = files_of_the_docs()
-    site = tmp_path / "site"
+    site = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
-    built = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    built = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert built.returncode == 0, built.stderr
     assert files_of_the_docs() == before
+    return site
+
+
+def test_site_is_built(site: Path) -> None:
+    """The site has every page, and no page loads anything from elsewhere."""
     pages = {str(path.relative_to(site)): path.read_text() for path in site.rglob("*.html")}
     docs = REPOSITORY / "docs"
     assert {str(path.relative_to(docs).with_suffix(".html")) for path in docs.rglob("*.md")} <= pages.keys()
     assert [found for text in pages.values() for found in _LOADED.findall(text) if "canonical" not in found] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("terminate_connections", "moving/pusher.html"),
+        ("pulled plug", "tutorial.html"),
+        ("recado_sends_total", "reference/metrics.html"),
+        ("unknown_message", "reference/errors.html"),
+        ("userRoomPrefix", "reference/settings.html"),
+        ("drain_timeout", "operating.html"),
+    ],
+)
+def test_the_search_finds(site: Path, words: str, page: str) -> None:
+    """The search of the site finds a page by its words, as a browser looks for them."""
+    assert '"search/main.js"' in (site / "index.html").read_text()
+    done = subprocess.run(
+        ["node", "-e", _SEARCH, words], cwd=site / "search", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert page in [found.partition("#")[0] for found in done.stdout.splitlines()]
+
+
+#: The steps of search/worker.js, which are those of a browser.
+_SEARCH = """
+const lunr = require("./lunr.js");
+const index = JSON.parse(require("fs").readFileSync("search_index.json"));
+if (index.config && index.config.separator.length) lunr.tokenizer.separator = new RegExp(index.config.separator);
+const found = lunr(function () {
+  this.field("title");
+  this.field("text");
+  this.ref("location");
+  for (const doc of index.docs) this.add(doc);
+}).search(process.argv[1]);
+for (const one of found) console.log(one.ref);
+"""
 
 
 def files_of_the_docs() -> list[Path]:

@@ -6,16 +6,19 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config.settings import JOURNAL_TABLES
+from app.journal import schema
 from app.journal.database import open_database
 from app.journal.schema import SchemaTooNew, newest_version, upgrade_schema
 from app.journal.tables import metadata
-from app.protocols.messenger.journal_tables import chat_sites
+from app.protocols.messenger.journal_tables import chat_sites, chat_users
 from app.protocols.messenger.push0k.journal_map import chat_imports
 from tests.support.postgres import Postgres
 
@@ -46,6 +49,29 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'journal.sqlite'}"
     postgres: Postgres = request.getfixturevalue("shared_postgres")
     return postgres.new_database()
+
+
+def downgrade(connection: Connection, version: str) -> None:
+    """Bring a database back to a version."""
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.downgrade(config, version)
+
+
+async def test_users_of_before_are_numbered(engine: AsyncEngine) -> None:
+    """Version 0015 numbers the users of each site that have a password, in the order of their ids."""
+    keys = {"salt": b"s", "stored_key": b"k", "server_key": b"v", "iterations": 4096}
+    rows = [(1, True), (2, True), (1, False), (1, True), (2, True)]
+    async with engine.begin() as sql:
+        for number, (site, is_keyed) in enumerate(rows):
+            values = {"site_id": site, "login": f"u{number}", "created_at": 1, **(keys if is_keyed else {})}
+            await sql.execute(insert(chat_users).values(**values))
+        await sql.run_sync(downgrade, "0014")
+    await upgrade_schema(engine)
+    async with engine.connect() as sql:
+        found = await sql.execute(select(chat_users.c.site_id, chat_users.c.keyed).order_by(chat_users.c.id))
+        assert list(map(tuple, found)) == [(1, 1), (2, 1), (1, None), (1, 2), (2, 2)]
 
 
 async def test_upgrades_at_once(empty_database: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +21,16 @@ SITE = "team"
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A server with a messenger, an administrator with a token, and three users."""
-    database = f"sqlite:///{tmp_path_factory.mktemp('journal') / 'journal.sqlite'}"
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of the server's database."""
+    return f"sqlite:///{tmp_path_factory.mktemp('journal') / 'journal.sqlite'}"
+
+
+@pytest.fixture(scope="module")
+def deployment(database: str) -> Iterator[Deployment]:
+    """A server with a messenger, an administrator with a token, and users."""
     # A user with a login that the load test would take.
-    make_users(database, SITE, ["ann", "ben", "eve", "~load-9"])
+    make_users(database, SITE, ["ann", "ben", "eve", "kim", "~load-9"])
     operator = {"RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": "a password of the test"}
     environment = {"DATABASE_URL": database, "RECADO_CANARY": "true", **operator}
     shop = {"apiKey": "k", "authUrl": "http://127.0.0.1:9/"}
@@ -64,35 +71,62 @@ def test_simulated_users(api: Api, team: Chatting) -> None:
     assert sorted(one["login"] for one in people if one["login"].startswith("~")) == [
         f"~load-{number}" for number in (1, 2, 3, 9)
     ]
-    rooms = {one["id"] for one in bystander.ask("sync", {"cursor": None})["rooms"]}
-    found = bystander.ask("search", {"text": "load"})["messages"]
-    assert [one for one in found if one["to"]["room"] not in rooms] == []
-    assert not [name for name in bystander.names() if name == "message"]
+    assert "Load test" not in [one["name"] for one in bystander.ask("sync", {"cursor": None})["rooms"]]
+    assert bystander.ask("search", {"text": "load"})["messages"] == []
+    assert not {"message", "load_message"} & set(bystander.names())
 
 
-def take_part(client: Client, room: int, messages: int) -> None:
-    """Send as the module for pages does, once the server asks for it, behind the count of those that listen."""
+def join(client: Client, room: int, messages: int) -> str:
+    """Join a run as the module for pages does, once the server asks for it, behind the count of those that listen."""
     plan: dict[str, Any] = client.wait_event("load_test", 2).args[0]
     assert (plan["room"], plan["messages"]) == (room, messages)
-    for number in range(messages):
-        data = {"run": plan["run"], **({"ms": 1.5} if number else {})}
-        wish = {"id": f"{plan['run']} {number}", "to": {"room": room}, "kind": "load", "text": "load", "data": data}
-        assert client.ask("message", wish)["ok"]
+    assert client.ask("load_join", {"run": plan["run"]}) == {"ok": True}
+    return str(plan["run"])
 
 
-def test_real_clients(api: Api, team: Chatting) -> None:
+def wish_of(run: str, room: int, number: int) -> dict[str, Any]:
+    """A message of a run."""
+    data = {"run": run, **({"ms": 1.5} if number else {})}
+    return {"id": f"{run} {number}", "to": {"room": room}, "kind": "load", "text": f"load {number}", "data": data}
+
+
+def rows_of(database: str) -> list[int]:
+    """The rows of load tests, and those of real messages of their kind."""
+    with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as sql:
+        load = [f"SELECT count(*) FROM chat_load_{name}" for name in ("messages", "receipts", "runs")]
+        real = "SELECT count(*) FROM chat_messages WHERE kind = 'load'"
+        return [sql.execute(statement).fetchone()[0] for statement in (*load, real)]
+
+
+def test_real_clients(api: Api, team: Chatting, database: str) -> None:
     """The clients in a room are asked for messages; those that send are counted, with their deliveries and receipts,
-    and the times that they tell. A message of another kind does not count."""
-    ann, ben, eve = (team.login(login, "d1") for login in ("ann", "ben", "eve"))
+    and the times that they tell. Clients that have not joined get none of them, also at another device of a user who
+    has, and nobody finds one later. A message of another kind does not count. With its totals a run is forgotten."""
+    ann, ben, eve, kim = (team.login(login, "d1") for login in ("ann", "ben", "eve", "kim"))
+    idle = team.login("ben", "d2")
     people = {one["login"]: one["id"] for one in ann.ask("sync", {"cursor": None})["users"]}
-    room = ann.ask("room_create", {"name": "Test room", "members": [people["ben"], people["eve"]]})["id"]
-    eventually(lambda: room in [one["id"] for one in eve.ask("sync", {"cursor": None})["rooms"]], "the room", 20)
+    members = [people[login] for login in ("ben", "eve", "kim")]
+    room = ann.ask("room_create", {"name": "Test room", "members": members})["id"]
+    eventually(lambda: room in [one["id"] for one in kim.ask("sync", {"cursor": None})["rooms"]], "the room", 20)
+    assert ann.ask("message", wish_of("0-none", room, 0))["error"]["code"] == "bad_request"
+    assert ann.ask("load_join", {"run": "0-none"})["error"]["code"] == "bad_request"
     id = api.ask("POST", site=SITE, room=room, messages=4, seconds=60)["id"]
-    take_part(ann, room, 4)
-    take_part(ben, room, 4)
+    [run] = {join(client, room, 4) for client in (ann, ben, eve)}
+    for client in (ann, ben):
+        assert all(client.ask("message", wish_of(run, room, number))["ok"] for number in range(4))
     assert eve.ask("message", {"id": "e", "to": {"room": room}, "text": "not of the run"})["ok"]
     found = api.wait(id)
     assert found["state"] == "done", found
+    assert ann.ask("message", wish_of(run, room, 9))["error"]["code"] == "bad_request"
+    for client in (idle, kim, eve, ann):
+        assert [one["kind"] for one in client.ask("history", {"with": {"room": room}})["messages"]] == ["text"]
+    # Behind everything that these devices get.
+    assert ann.ask("message", {"id": "last", "to": {"room": room}, "text": "last"})["ok"]
+    for client in (idle, kim):
+        client.wait_event("message", 2)
+        assert not {"load_message", "load_receipt"} & set(client.names())
+    assert [client.names().count("load_message") for client in (ann, ben, eve)] == [4, 4, 8]
+    eventually(lambda: rows_of(database) == [0, 0, 0, 0], "the end of what the run has stored", 30)
     totals = found["totals"]
     assert totals["clients"] == 2
     counts = {"received": 8, "stored": 8, "forwarded": 8, "sent": 16}

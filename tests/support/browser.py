@@ -58,8 +58,7 @@ class Browser:
         if blocked_url:
             page.call("Network.enable")
             page.call("Network.setBlockedURLs", urls=[blocked_url])
-        page.call("Page.navigate", url=url)
-        eventually(lambda: page.evaluate("document.readyState") == "complete", f"{url} to load", _ANSWER_SECONDS)
+        page.visit(url)
         return page
 
     def end(self) -> None:
@@ -82,17 +81,28 @@ class Page:
         self._session: dict[str, str] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=10_000)
         self._context = self.call("Target.createBrowserContext")["browserContextId"]
-        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
-        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._session = {"sessionId": session}
-        for domain in ("Page", "Runtime", "Log", "DOM", "Accessibility"):
-            self.call(f"{domain}.enable")
+        self._open_tab()
 
     def close(self) -> None:
         """Close the tab as a person does: its connections are closed."""
         self._session = {}
         self.call("Target.disposeBrowserContext", browserContextId=self._context)
         self._resources.close()
+
+    def visit(self, url: str) -> None:
+        """Load a URL."""
+        self.call("Page.navigate", url=url)
+        eventually(lambda: self.evaluate("document.readyState") == "complete", f"{url} to load", _ANSWER_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the process of the tab, whatever runs in it, and open an empty tab in the same profile."""
+        self.call("Inspector.enable")
+        self._socket.send(json.dumps({"id": next(self._ids), "method": "Page.crash", **self._session}))
+        while json.loads(self._socket.recv(_ANSWER_SECONDS)).get("method") != "Inspector.targetCrashed":
+            pass
+        target, self._session = self._target, {}
+        self.call("Target.closeTarget", targetId=target)
+        self._open_tab()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result; AssertionError with the browser's words if it fails."""
@@ -182,6 +192,14 @@ class Page:
         """Give the window this size in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def _open_tab(self) -> None:
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target: str = target
+        self._session = {"sessionId": session}
+        for domain in ("Page", "Runtime", "Log", "DOM", "Accessibility"):
+            self.call(f"{domain}.enable")
 
     def _query(self, role: str, name: str, within: int | None) -> list[int]:
         root = within or self.call("DOM.getDocument")["root"]["backendNodeId"]

@@ -12,14 +12,13 @@ from sqlalchemy import select
 
 from app.config.settings import Config, Site
 from app.protocols.messenger.files.disk_parts import DiskParts, new_disk_pool
+from app.protocols.messenger.journal_message_tables import chat_messages, chat_receipts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import (
     chat_contacts,
     chat_devices,
     chat_files,
     chat_members,
-    chat_messages,
-    chat_receipts,
     chat_rooms,
     chat_users,
 )

@@ -45,6 +45,7 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
         "numeric": {"apiKey": NUMERIC_KEY},
         "unreachable": {"authUrl": f"http://127.0.0.1:{free_port()}/rooms"},
         "narrow": {"origins": [ORIGIN]},
+        "pushed": {"pusher": {"app_id": 4242, "key": ["new", "pusher"], "secret": [f"{SECRET}-1", f"{SECRET}-2"]}},
         FAR_NAME: {"authUrl": f"{tenant.url}/alpha/rooms"},
     }
     return {name: site(name, **settings) for name, settings in sites.items()}

@@ -68,7 +68,7 @@ async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[
 
 
 #: Settings of `make_site` that are a protocol's section.
-_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket"}
+_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket", "pusher"}
 
 
 def make_site(name: str = "shop", **settings: Any) -> Site:
@@ -116,9 +116,9 @@ class RecordingReceiver:
         """Record a message."""
         self._note("event", *encoded)
 
-    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
+    def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
         """Record a batch."""
-        self._note("batch", batch_id, list(bodies))
+        self._note("batch", batch_id, [body for _, body in entries])
 
     def send_withdrawn(self, id: str) -> None:
         """Record a `_withdraw`."""

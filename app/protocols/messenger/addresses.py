@@ -8,6 +8,11 @@ def user_room(user: int | str) -> str:
     return f"{USER_PREFIX}{user}"
 
 
+def run_room(run: str, user: int | None = None) -> str:
+    """The room of the core behind a run of a load test: of all devices that take part, or of those of one user."""
+    return f"load_{run}" if user is None else f"load_{run}_{user}"
+
+
 def shared_room(room: int) -> str:
     """The room of the core behind a room."""
     return f"{ROOM_PREFIX}{room}"

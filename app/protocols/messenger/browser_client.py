@@ -1,61 +1,27 @@
 """GET /recado/messenger.js, messenger-load.js and their types: the client of messengers for pages."""
 
-import re
 from importlib.resources import files
-from string import ascii_letters
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from app.digests import digest
+from app.protocols.browser_module import module_route, small_module
 
 _FOLDER = files("app.protocols.messenger") / "client"
-_COMMENTS = re.compile(r"^\s*/\*\*.*?\*/\n|^\s*//[^\n]*\n", re.DOTALL | re.MULTILINE)
-_INDENTATION = re.compile(r"^\s+", re.MULTILINE)
-_LINE_ENDS = re.compile(r"(?<=[;,{(\[])\n")
-#: The private members of classes, in each of the places where a name may stand.
-_PRIVATE = re.compile(r"(?:(?<=this\.)|(?<=^)|(?<=^get )|(?<=^async ))#\w+", re.MULTILINE)
-#: Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Access-Control-Allow-Origin": "*",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-def browser_client(name: str = "messenger") -> str:
-    """A module of the client as pages get it: without the source's indentation, its comments, which stand in lines of
-    their own, and the ends of lines that end nothing. Names that no page can use are short."""
-    text = _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / f"{name}.js").read_text()))
-    short: dict[str, str] = {}
-    text = _PRIVATE.sub(lambda found: short.setdefault(found[0], f"#{_digits(len(short))}"), text)
-    return _LINE_ENDS.sub("", text)
-
-
-def _digits(number: int) -> str:
-    """A number in letters."""
-    rest, last = divmod(number, len(ascii_letters))
-    return (_digits(rest - 1) if rest else "") + ascii_letters[last]
 
 
 def browser_client_routes() -> list[BaseRoute]:
     """The routes of the client, of the module for load tests, and of their types."""
     return [
-        _route("/recado/messenger.js", browser_client(), "text/javascript"),
-        _route("/recado/messenger.d.ts", (_FOLDER / "messenger.d.ts").read_text(), "text/plain"),
-        _route("/recado/messenger-load.js", browser_client("load"), "text/javascript"),
-        _route("/recado/messenger-load.d.ts", (_FOLDER / "load.d.ts").read_text(), "text/plain"),
+        module_route("/recado/messenger.js", _small("messenger")),
+        module_route("/recado/messenger.d.ts", _text("messenger.d.ts"), "text/plain"),
+        module_route("/recado/messenger-load.js", _small("load")),
+        module_route("/recado/messenger-load.d.ts", _text("load.d.ts"), "text/plain"),
     ]
 
 
-def _route(path: str, text: str, media_type: str) -> Route:
-    body = text.encode()
-    headers = {**_HEADERS, "ETag": f'"{digest(text).hex()[:32]}"'}
+def _small(name: str) -> str:
+    return small_module(_text(f"{name}.js"))
 
-    def answer(request: Request) -> Response:
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(body, media_type=media_type, headers=headers)
 
-    return Route(path, answer)
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Row, and_, delete, func, insert, select
+from sqlalchemy import Row, Select, and_, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
@@ -32,8 +32,8 @@ from app.protocols.messenger.journal_user_rows import (
     user_row,
     void_sessions,
 )
-from app.protocols.messenger.login_ports import Candidate, Entered
-from app.protocols.messenger.scram import Keys
+from app.protocols.messenger.login_ports import Candidate, Entered, LoginFacts
+from app.protocols.messenger.scram import Keys, drawn_place, made_up_keys
 from app.protocols.messenger.settings import Messenger
 
 #: A device that connects again is noted as seen at most so often.
@@ -48,26 +48,24 @@ class JournalAccounts:
     def __init__(self, sql: ChatSql) -> None:
         self._sql = sql
 
-    async def secret_of(self, site: Site) -> bytes:
-        """The secret; see `AccountStore`."""
-        return await self._sql.secret_of(site)
-
-    async def forms_of(self, site: Site) -> Sequence[str]:
-        """The forms; see `AccountStore`."""
+    async def facts_of(self, site: Site, key: str, network: str) -> LoginFacts:
+        """The facts for a login; see `AccountStore`."""
+        secret = await self._sql.secret_of(site)
         async with self._sql.reading(site, of_strangers=True) as (sql, site_id):
-            told = (await sql.execute(select(chat_sites.c.forms).where(chat_sites.c.site_id == site_id))).scalar_one()
-        return str(told).split()
-
-    async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
-        """The user who logs in; see `AccountStore`."""
-        known = and_(chat_networks.c.user_id == chat_users.c.id, chat_networks.c.network == network)
-        statement = select(*USER_COLUMNS, *KEY_COLUMNS, chat_networks.c.at).outerjoin(chat_networks, known)
-        async with self._sql.reading(site, of_strangers=True) as (sql, site_id):
-            of_login = (chat_users.c.site_id == site_id, chat_users.c.login_key == key)
-            row = (await sql.execute(statement.where(*of_login))).one_or_none()
-        if row is None or row.is_disabled or row.stored_key is None:
-            return None
-        return Candidate(user_of(row), _keys_of(row), row.at is not None, row.scheme)
+            told = (await sql.execute(_answers_of(site_id))).one()
+            drawn = _iterations_of(site_id, drawn_place(secret, key, told.users))
+            iterations = (await sql.execute(drawn)).scalar_one_or_none()
+            row = (await sql.execute(_user_of_login(site_id, key, network))).one_or_none()
+        # Also for a user: the work is the same.
+        made_up = made_up_keys(secret, key, iterations or site.require_section(Messenger).iterations)
+        if row is None or row.stored_key is None:
+            return LoginFacts(made_up, None, told.forms.split())
+        keys = _keys_of(row)
+        if row.is_disabled:
+            # It goes on showing its own salt, or strangers would see the change; no proof is right.
+            shown = structs.replace(made_up, salt=keys.salt, iterations=keys.iterations)
+            return LoginFacts(shown, None, told.forms.split())
+        return LoginFacts(keys, Candidate(user_of(row), keys, row.at is not None, row.scheme), told.forms.split())
 
     async def enter(self, caller: ChatCaller, candidate: Candidate, token: bytes, network: str) -> Entered | None:
         """Begins a session; see `AccountStore`."""
@@ -175,6 +173,25 @@ def valid_sessions(site_id: int) -> Any:
     statement = statement.join(chat_devices, chat_devices.c.id == chat_sessions.c.device_id)
     of_site = (chat_sessions.c.site_id == site_id, chat_sessions.c.expires_at > now_ms())
     return statement.where(*of_site, chat_users.c.is_disabled.is_(False))
+
+
+def _answers_of(site_id: int) -> Select[Any]:
+    """The forms that every answer to a login names, and the number of users to draw from."""
+    last = select(func.coalesce(func.max(chat_users.c.keyed), 0)).where(chat_users.c.site_id == site_id)
+    users = last.scalar_subquery().label("users")
+    return select(chat_sites.c.forms, users).where(chat_sites.c.site_id == site_id)
+
+
+def _iterations_of(site_id: int, place: int) -> Select[Any]:
+    """The iterations of the user with this number."""
+    return select(chat_users.c.iterations).where(chat_users.c.site_id == site_id, chat_users.c.keyed == place)
+
+
+def _user_of_login(site_id: int, key: str, network: str) -> Select[Any]:
+    """The user with this login, its keys, and whether it has logged in from this network before."""
+    known = and_(chat_networks.c.user_id == chat_users.c.id, chat_networks.c.network == network)
+    statement = select(*USER_COLUMNS, *KEY_COLUMNS, chat_networks.c.at).outerjoin(chat_networks, known)
+    return statement.where(chat_users.c.site_id == site_id, chat_users.c.login_key == key)
 
 
 async def _session_row(sql: AsyncConnection, site_id: int, token: bytes) -> Row[Any] | None:

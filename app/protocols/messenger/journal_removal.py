@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.protocols.messenger.journal_message_tables import (
+    chat_load_messages,
+    chat_load_receipts,
+    chat_load_runs,
+    chat_messages,
+    chat_receipts,
+)
 from app.protocols.messenger.journal_tables import (
     chat_apps,
     chat_changes,
     chat_contacts,
     chat_devices,
     chat_members,
-    chat_messages,
     chat_networks,
     chat_outbox,
-    chat_receipts,
     chat_registrations,
     chat_rooms,
     chat_sent,
@@ -30,6 +35,7 @@ ROWS_A_STEP = 500
 _TABLES: Sequence[Table] = (
     *(chat_sessions, chat_imports, chat_outbox, chat_sent, chat_receipts, chat_members, chat_contacts, chat_rooms),
     *(chat_registrations, chat_changes, chat_devices, chat_apps),
+    *(chat_load_receipts, chat_load_messages, chat_load_runs),
 )
 
 

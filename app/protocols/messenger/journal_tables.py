@@ -1,10 +1,8 @@
-"""The tables of the messenger, in the journal's database. Knows no connection to SQL.
+"""The tables of the messenger, in the journal's database, but for those of messages. Knows no connection to SQL.
 
 Times are milliseconds since the epoch. Ids count by table, and no id comes again. Rows of two sites never meet: every
 statement names the site. No retention deletes these rows.
 """
-
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -17,25 +15,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
-from app.journal.tables import metadata
+from app.journal.tables import RowKey, flag, metadata, where
 
-#: SQLite counts a key up by itself only if its type is INTEGER.
-_Key = BigInteger().with_variant(Integer, "sqlite")
-_FALSE = text("false")
 #: The files that may have to go.
 UNFINISHED_FILES = "finished_at IS NULL OR removed_at IS NOT NULL"
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False, server_default=_FALSE)
-
-
-def _where(condition: str) -> dict[str, Any]:
-    """A partial index in both databases."""
-    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 chat_sites = Table(
@@ -51,7 +36,7 @@ chat_sites = Table(
 chat_users = Table(
     "chat_users",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     #: As it is shown: NFC. NULL where the users are those of the site's backend.
     Column("login", Text),
@@ -62,23 +47,26 @@ chat_users = Table(
     Column("name", Text, nullable=False, server_default=""),
     Column("sign", Text, nullable=False, server_default=""),
     Column("icon", Text, nullable=False, server_default=""),
-    _flag("is_admin"),
-    _flag("is_disabled"),
+    flag("is_admin"),
+    flag("is_disabled"),
     #: SCRAM-SHA-256; NULL: no password is right.
     Column("salt", LargeBinary),
     Column("iterations", Integer, nullable=False, server_default="0"),
     Column("stored_key", LargeBinary),
     Column("server_key", LargeBinary),
     #: An operator has set the password: the user sets another one first.
-    _flag("must_change"),
+    flag("must_change"),
     #: How a client makes the password of it, `scram` or the name of an imported form.
     Column("scheme", Text, nullable=False, server_default="scram"),
+    #: Counts the site's users that were ever given a password, from 1: made-up answers have the iterations of one.
+    Column("keyed", Integer),
     #: The number of the site at which sessions of the user last ended early: nodes close their connections.
     Column("voided", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
     Index("chat_users_voided", "site_id", "voided"),
+    Index("chat_users_keyed", "site_id", "keyed", unique=True),
     # The columns that lists are filtered by.
     Index("chat_users_listed", "site_id", "id", "login_key", "external", "name", "is_disabled", "is_admin"),
     sqlite_autoincrement=True,
@@ -112,7 +100,7 @@ chat_networks = Table(
 chat_rooms = Table(
     "chat_rooms",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     #: The room at the site's backend; NULL where rooms are made here.
     Column("external", Text),
@@ -125,12 +113,12 @@ chat_rooms = Table(
     Column("object_type", Text),
     Column("object_id", Text),
     #: Whether a member sees what was sent before it was one.
-    _flag("has_history"),
+    flag("has_history"),
     #: The number of the site's clock when that was last turned on.
     Column("widened", BigInteger, nullable=False, server_default="0"),
     #: Whether receipts are kept; NULL: as its kind has it.
     Column("has_receipts", Boolean),
-    _flag("is_archived"),
+    flag("is_archived"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "external"),
     Index("chat_rooms_listed", "site_id", "id", "name", "kind", "is_archived"),
@@ -157,10 +145,10 @@ chat_members = Table(
     #: Numbers of the clock; without `until` the user is a member.
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger),
-    _flag("is_admin"),
+    flag("is_admin"),
     PrimaryKeyConstraint("site_id", "room_id", "user_id", "since"),
     Index("chat_members_of_user", "site_id", "user_id", "until"),
-    Index("chat_members_now", "site_id", "room_id", "user_id", unique=True, **_where("until IS NULL")),
+    Index("chat_members_now", "site_id", "room_id", "user_id", unique=True, **where("until IS NULL")),
 )
 
 chat_contacts = Table(
@@ -171,8 +159,8 @@ chat_contacts = Table(
     Column("other_id", BigInteger, nullable=False),
     #: The other's name in this user's list; NULL: the other's own.
     Column("name", Text),
-    _flag("is_muted"),
-    _flag("is_blocked"),
+    flag("is_muted"),
+    flag("is_blocked"),
     PrimaryKeyConstraint("site_id", "user_id", "other_id"),
     Index("chat_contacts_of_other", "site_id", "other_id"),
 )
@@ -181,7 +169,7 @@ chat_contacts = Table(
 chat_apps = Table(
     "chat_apps",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("name", Text, nullable=False),
     Column("reference", Text, nullable=False, server_default=""),
@@ -193,7 +181,7 @@ chat_apps = Table(
 chat_devices = Table(
     "chat_devices",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("user_id", BigInteger, nullable=False),
     #: The deviceId.
@@ -214,7 +202,7 @@ chat_devices = Table(
 chat_registrations = Table(
     "chat_registrations",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("site_id", Integer, nullable=False),
     Column("login", Text, nullable=False),
     Column("login_key", Text, nullable=False),
@@ -290,78 +278,9 @@ chat_files = Table(
     Column("upload_ms", BigInteger, nullable=False, server_default="0"),
     #: The requests that stored something.
     Column("requests", Integer, nullable=False, server_default="0"),
-    _flag("is_resumed"),
+    flag("is_resumed"),
     Index("chat_files_of_user", "site_id", "user_id", "created_at"),
-    Index("chat_files_unfinished", "expires_at", **_where(UNFINISHED_FILES)),
-)
-
-#: The messages. Their text is found through `chat_search`, whose form depends on the database: see the migration.
-chat_messages = Table(
-    "chat_messages",
-    metadata,
-    #: The row in `chat_search`.
-    Column("key", _Key, primary_key=True),
-    Column("site_id", Integer, nullable=False),
-    #: A number of the clock: the order of acceptance.
-    Column("id", BigInteger, nullable=False),
-    #: The id that the client has given it.
-    Column("client_id", Text, nullable=False),
-    Column("from_user_id", BigInteger, nullable=False),
-    #: Either a user or a room.
-    Column("to_user_id", BigInteger),
-    Column("room_id", BigInteger),
-    #: `r12`, or `u3:7` for two users.
-    Column("conversation", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    #: JSON of the application.
-    Column("data", Text),
-    Column("reply_to", BigInteger),
-    Column("forward_of", BigInteger),
-    #: A row of `chat_files`, and its id, name, type and size as clients get them, as JSON.
-    Column("file", Text),
-    Column("file_info", Text),
-    Column("at", BigInteger, nullable=False),
-    Column("device_id", BigInteger),
-    Column("app_id", BigInteger),
-    #: SHA-256 of the request: the same id with another content is refused.
-    Column("digest", LargeBinary, nullable=False),
-    #: A number of the clock: its last change.
-    Column("change", BigInteger, nullable=False),
-    Column("changed_at", BigInteger),
-    _flag("is_deleted"),
-    #: The addressee had blocked the sender, who alone sees it.
-    _flag("is_withheld"),
-    #: JSON of what its sender alone sees, after a change while blocked.
-    Column("own", Text),
-    Index("chat_messages_by_id", "site_id", "id", unique=True),
-    Index("chat_messages_by_client", "site_id", "from_user_id", "client_id", unique=True),
-    Index("chat_messages_by_conversation", "site_id", "conversation", "id"),
-    Index("chat_messages_by_change", "site_id", "conversation", "change"),
-    Index("chat_messages_to", "site_id", "to_user_id", "change", **_where("to_user_id IS NOT NULL")),
-    Index("chat_messages_from", "site_id", "from_user_id", "change", **_where("to_user_id IS NOT NULL")),
-    Index("chat_messages_by_file", "site_id", "file", **_where("file IS NOT NULL")),
-    sqlite_autoincrement=True,
-)
-
-#: The fate of a message at a device of an addressee.
-chat_receipts = Table(
-    "chat_receipts",
-    metadata,
-    Column("site_id", Integer, nullable=False),
-    Column("message_id", BigInteger, nullable=False),
-    Column("user_id", BigInteger, nullable=False),
-    #: A row of `chat_devices`.
-    Column("device_id", BigInteger, nullable=False),
-    Column("sender_id", BigInteger, nullable=False),
-    Column("delivered_at", BigInteger),
-    Column("read_at", BigInteger),
-    #: A number of the clock.
-    Column("change", BigInteger, nullable=False),
-    PrimaryKeyConstraint("site_id", "message_id", "user_id", "device_id"),
-    Index("chat_receipts_of_sender", "site_id", "sender_id", "change"),
-    Index("chat_receipts_of_user", "site_id", "user_id", "change"),
-    sqlite_with_rowid=False,
+    Index("chat_files_unfinished", "expires_at", **where(UNFINISHED_FILES)),
 )
 
 #: Accepted and not yet handed to the core, in the order of the clock.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.caller import ChatUser
@@ -70,6 +70,14 @@ def set_keys(keys: Keys, scheme: str = OWN_SCHEME) -> dict[str, Any]:
         "stored_key": keys.stored_key,
         "server_key": keys.server_key,
     }
+
+
+async def number_keyed(sql: AsyncConnection, site_id: int, user_id: int) -> None:
+    """Gives a user with its first password the next number of the site."""
+    others = chat_users.alias()
+    last = select(func.coalesce(func.max(others.c.keyed), 0)).where(others.c.site_id == site_id).scalar_subquery()
+    of_user = (chat_users.c.site_id == site_id, chat_users.c.id == user_id, chat_users.c.keyed.is_(None))
+    await sql.execute(update(chat_users).where(*of_user).values(keyed=last + 1))
 
 
 async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int], but_room: int = 0) -> set[int]:

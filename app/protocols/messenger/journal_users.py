@@ -14,6 +14,7 @@ from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
 from app.protocols.messenger.journal_user_rows import (
     change_user,
+    number_keyed,
     set_keys,
     user_of,
     user_row,
@@ -60,6 +61,8 @@ async def add_user(sql: AsyncConnection, site_id: int, new: NewUser, by: str) ->
     }
     statement = insert(chat_users).values(**values).returning(chat_users.c.id)
     user_id = int((await sql.execute(statement)).scalar_one())
+    if new.keys is not None:
+        await number_keyed(sql, site_id, user_id)
     user = await read_user(sql, site_id, user_id)
     await note_change(sql, site_id, Changed("user", user_id, user.shown), by)
     return user
@@ -100,4 +103,5 @@ async def update_user(sql: AsyncConnection, site_id: int, user_id: int, values: 
 async def set_password(sql: AsyncConnection, site_id: int, user_id: int, keys: Keys, *, must_change: bool) -> None:
     """Gives a user another password, and ends all sessions."""
     await change_user(sql, site_id, user_id, {**set_keys(keys), "must_change": must_change})
+    await number_keyed(sql, site_id, user_id)
     await void_sessions(sql, site_id, user_id)

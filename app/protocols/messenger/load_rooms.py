@@ -2,17 +2,18 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.errors import RequestRefused, StoreError
-from app.protocols.load_rooms import LoadPlace, LoadProgress, LoadSeats, LoadTimes
+from app.protocols.load_rooms import LoadLimits, LoadPlace, LoadProgress, LoadSeats, LoadTimes
 from app.protocols.messenger.addresses import shared_room
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import LEAST_ITERATIONS
@@ -27,7 +28,8 @@ from app.protocols.messenger.journal_tables import chat_changes, chat_rooms
 from app.protocols.messenger.journal_users import NewUser, find_login, set_password
 from app.protocols.messenger.scram import keys_of
 from app.protocols.messenger.settings import Messenger
-from app.protocols.messenger.talk.journal_load import clock_now, load_progress, load_times
+from app.protocols.messenger.talk.journal_load import load_progress, load_times
+from app.protocols.messenger.talk.journal_load_runs import begin_run, end_run, forget_some
 from app.protocols.protocol import NodeAsking
 
 #: The event that asks clients for messages. It is kept nowhere.
@@ -38,6 +40,7 @@ _ROOM = "Load test"
 #: The mark of the room of simulated users.
 _OBJECT = ("recado", "load test")
 _DOER = ChatDoer("load test")
+_T = TypeVar("_T")
 
 
 class ChatLoadRooms:
@@ -81,20 +84,29 @@ class ChatLoadRooms:
             # Without messages nobody does anything.
             return await self._whisper(found, LoadPlace(site, room, ""), 0)
 
+    async def begin(self, place: LoadPlace, limits: LoadLimits) -> None:
+        """Begins a run; see `LoadRooms`."""
+        await self._write(place, lambda sql, site_id: begin_run(sql, site_id, place, limits, now_ms()))
+
+    async def end(self, place: LoadPlace) -> None:
+        """Ends a run; see `LoadRooms`."""
+        await self._write(place, lambda sql, site_id: end_run(sql, site_id, place.run, now_ms()))
+
+    async def forget(self, place: LoadPlace) -> None:
+        """Deletes what is stored of a run; see `LoadRooms`."""
+        while not await self._write(place, lambda sql, site_id: forget_some(sql, site_id, place.run, now_ms())):
+            pass
+
     async def nodes(self, site: str) -> int:
         """Counts the nodes; see `LoadRooms`."""
         with _refused():
             answers, _ = await self._calls.ask_all(_CONNECTIONS, site)
         return sum(bool(count) for count in answers.values())
 
-    async def call(self, place: LoadPlace, messages: int) -> LoadPlace:
+    async def call(self, place: LoadPlace, messages: int) -> None:
         """Asks the clients for messages; see `LoadRooms`."""
-        site = self._site(place.site)
         with _refused():
-            async with self._reading(site) as (sql, site_id):
-                behind = await clock_now(sql, site_id)
-            await self._whisper(site, place, messages)
-        return msgspec.structs.replace(place, behind=behind)
+            await self._whisper(self._site(place.site), place, messages)
 
     async def progress(self, place: LoadPlace) -> LoadProgress:
         """Counts what is stored; see `LoadRooms`."""
@@ -107,6 +119,12 @@ class ChatLoadRooms:
         with _refused():
             async with self._reading(self._site(place.site)) as (sql, site_id):
                 return await load_times(sql, site_id, place, most)
+
+    async def _write(self, place: LoadPlace, work: Callable[[AsyncConnection, int], Awaitable[_T]]) -> _T:
+        with _refused():
+            async with self._sql.writing(self._site(place.site)) as (sql, site_id):
+                return await work(sql, site_id)
+        raise AssertionError("a refusal is raised")
 
     async def _whisper(self, site: Site, place: LoadPlace, messages: int) -> int:
         plan = {"run": place.run, "room": place.room, "messages": messages}

@@ -44,6 +44,17 @@ class Candidate(Struct, frozen=True):
     scheme: str = OWN_SCHEME
 
 
+class LoginFacts(Struct, frozen=True):
+    """The answer to a login, which nobody may have. Its repr shows no key."""
+
+    #: The keys of the user, or made-up ones.
+    keys: Keys
+    #: None: no proof will be right.
+    candidate: Candidate | None
+    #: The forms of imported passwords that users of the site may have.
+    forms: Sequence[str]
+
+
 class LoginAttempt:
     """A login between its two steps. Lives on its connection, until the second step."""
 
@@ -85,14 +96,9 @@ class Entered(Struct, frozen=True):
 class AccountStore(Protocol):
     """The users and their sessions. Each method is one transaction, and raises ChatUnavailable."""
 
-    async def secret_of(self, site: Site) -> bytes:
-        """The site's secret, from which made-up keys follow."""
-
-    async def forms_of(self, site: Site) -> Sequence[str]:
-        """The forms of imported passwords that users of the site may have."""
-
-    async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
-        """The user with this login, who may log in; None: there is none, or it is disabled. Takes the same time."""
+    async def facts_of(self, site: Site, key: str, network: str) -> LoginFacts:
+        """The facts for a login. Takes the same time for each. Made-up keys stay the same for a login; their iterations
+        are those of one user of the site, whom the login draws."""
 
     async def enter(self, caller: ChatCaller, candidate: Candidate, token: bytes, network: str) -> Entered | None:
         """Begins a session with this digest, and notes device and network; None: the user has changed meanwhile."""

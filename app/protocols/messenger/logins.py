@@ -21,8 +21,7 @@ from app.protocols.messenger.bounds import MAX_FORM_CHARACTERS, MAX_FORMS, MAX_S
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.figures import MessengerCounts
 from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginAttempt, LoginThrottle
-from app.protocols.messenger.scram import OWN_SCHEME, Keys, ScramExchange, login_key, login_of, made_up_keys
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.scram import OWN_SCHEME, Keys, ScramExchange, login_key, login_of
 
 _TOKEN_BYTES = 32
 ScramText = Annotated[str, Meta(max_length=MAX_SCRAM_CHARACTERS)]
@@ -66,13 +65,8 @@ class Logins:
         """The first step. Raises ChatRefusal while the login or the address is blocked."""
         login = login_of(client_first)
         key = login_key(login)
-        site, network = caller.site, network_of(caller.address)
-        candidate = await self._accounts.candidate(site, key, network)
-        secret = await self._accounts.secret_of(site)
-        made_up = made_up_keys(secret, key, site.require_section(Messenger).iterations)
-        keys = candidate.keys if candidate is not None else made_up
-        forms = await self._accounts.forms_of(site)
-        attempt = LoginAttempt(key, ScramExchange(login, client_first, keys), candidate, forms)
+        facts = await self._accounts.facts_of(caller.site, key, network_of(caller.address))
+        attempt = LoginAttempt(key, ScramExchange(login, client_first, facts.keys), facts.candidate, facts.forms)
         await self._judge(caller, attempt, is_right=None)
         return attempt
 

@@ -73,6 +73,18 @@ def made_up_keys(secret: bytes, key: str, iterations: int) -> Keys:
     return Keys(part(b"salt:")[:SALT_BYTES], iterations, part(b"stored:"), part(b"server:"))
 
 
+def drawn_place(secret: bytes, key: str, count: int) -> int:
+    """One of so many places, numbered from 1, that a login draws with equal chances; 0: there is none. It stays: where
+    there is one place more, the login draws that one or keeps its own (jump consistent hash, Lamping and Veach)."""
+    state = int.from_bytes(hmac.digest(secret, b"place:" + key.encode(), "sha256")[:8])
+    place, following = -1, 0
+    while following < count:
+        place = following
+        state = (state * 2862933555777941757 + 1) % 2**64
+        following = (place + 1) * 2**31 // ((state >> 33) + 1)
+    return place + 1
+
+
 def login_of(client_first: str) -> str:
     """The login that a client's first message names. Raises ChatRefusal."""
     names: list[str] = []

@@ -64,7 +64,9 @@ ANSWERED: Mapping[str, IdShape] = {
 TOLD: Mapping[str, IdShape] = {
     "message": _MESSAGE,
     "message_changed": _MESSAGE,
+    "load_message": _MESSAGE,
     "receipt": _ABOUT_USER,
+    "load_receipt": _ABOUT_USER,
     "typing": {"user": IdOf.USER, "to": _TARGET},
     "presence": _ABOUT_USER,
     "directory": _DIRECTORY,

@@ -27,12 +27,13 @@ from app.surrogates import encode_text
 MAX_DEVICE_BYTES = 256
 #: The longest token and meta: they travel in a header to authUrl, and few backends read a longer line.
 MAX_CREDENTIAL_BYTES = 8_192
-#: The credentials, and the longest of each that is read.
+#: The values that a client may present, and the longest of each that is read.
 QUERY_FIELDS = {
     "token": MAX_CREDENTIAL_BYTES,
     "deviceId": MAX_DEVICE_BYTES,
     "meta": MAX_CREDENTIAL_BYTES,
     "ticket": MAX_TICKET_BYTES,
+    "positions": 4,
 }
 MISSING_USER_ROOM = "User is missing a private room"
 #: As for a 401 of authUrl: pages know this text. The log has the reason.
@@ -167,15 +168,25 @@ def _identity_behind(claims: Claims) -> TokenIdentity | None:
 
 
 def credentials_of(request: ConnectRequest) -> Credentials:
-    """Returns the client's credentials as text. The CONNECT payload wins over its query, its query over the
-    handshake's query."""
+    """Returns the client's credentials as text."""
+    found = _values_of(request)
+    return Credentials(found.get("token"), found.get("meta"), found.get("deviceId", ""), found.get("ticket"))
+
+
+def wants_positions(request: ConnectRequest) -> bool:
+    """Whether the client asks for the position of each message."""
+    return _values_of(request).get("positions") in ("1", "true", "True")
+
+
+def _values_of(request: ConnectRequest) -> dict[str, str]:
+    """The values that the client presents. The CONNECT payload wins over its query, its query over the handshake's."""
     found: dict[str, str] = {}
     for source in (request.auth or {}, request.packet_query, request.handshake_query):
         for name in QUERY_FIELDS:
             value = source.get(name)
             if name not in found and isinstance(value, str | int | float):
                 found[name] = value if isinstance(value, str) else str(value)
-    return Credentials(found.get("token"), found.get("meta"), found.get("deviceId", ""), found.get("ticket"))
+    return found
 
 
 def _check_sizes(credentials: Credentials) -> None:

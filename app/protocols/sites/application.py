@@ -25,10 +25,11 @@ from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.handling import AdmittedClient, EventHandling, HandledClient
 from app.protocols.http_request import shown_origin
-from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of
+from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of, wants_positions
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.presence import RoomPresence
-from app.protocols.sites.receiver import SiteReceiver
+from app.protocols.sites.pusher.settings import PusherApp, socket_id
+from app.protocols.sites.receiver import PositionReceiver, SiteReceiver
 from app.protocols.sites.room_picture import STATE as PRESENCE_EVENT
 from app.protocols.sites.ticket_renewal import TicketRenewals
 from app.protocols.sites.token_expiry import EVENT as TOKEN_EVENT
@@ -181,7 +182,9 @@ class SitesApplication:
         self, link: NamespaceConnection, site: Site, request: ConnectRequest, guest: Guest
     ) -> tuple[SiteReceiver, Connection]:
         """The writing end of an admitted client, and its connection in the core, which is not open yet."""
-        receiver = SiteReceiver(link, self._prefixes[site.name], site.has_queues)
+        # Without queues nothing is repeated.
+        kind = PositionReceiver if site.has_queues and wants_positions(request) else SiteReceiver
+        receiver = kind(link, self._prefixes[site.name], site.has_queues)
         connection = self._delivery.new_connection(site, receiver, _note_of(guest.token) if _is_reported(site) else "")
         connection.client = _client_of(link, request)
         receiver.connection, link.state = connection, receiver
@@ -315,6 +318,11 @@ class SitesApplication:
         self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, guest: Guest
     ) -> dict[str, Any]:
         settings: dict[str, Any] = {"device_ttl": site.device_ttl_seconds}
+        if isinstance(receiver, PositionReceiver):
+            settings["positions"] = True
+        handles = receiver.connection.handles if receiver.connection is not None else ()
+        if handles and site.section(PusherApp) is not None:
+            settings["socket_id"] = socket_id(handles[0])
         if guest.claims is not None:
             receiver.renewal = self._renewals.start(connection, site, guest.claims)
             ticket = receiver.renewal.next_ticket()

@@ -106,6 +106,11 @@ class Kicks:
         _log.info("connections ended", site=site.name, count=ended, silent=len(silent))
         return ended, len(silent)
 
+    async def end_user(self, site: Site, user_room: str) -> int:
+        """Ends the connections of a user; answers how many nodes have not answered. Raises what `kick` raises."""
+        _, silent = await self.kick(site, KickInputs(user=user_room))
+        return silent
+
     async def obey(self, given: Any) -> int:
         """Another node, or this one, has asked: how many connections of this node are being ended."""
         kick: Kick = msgspec.convert(given, Kick)

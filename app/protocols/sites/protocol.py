@@ -1,6 +1,9 @@
-"""The protocol of sites: users over Socket.IO, POST /send, /disconnect and /rooms, GET /presence, DELETE /tickets."""
+"""The protocol of sites: users over Socket.IO, POST /send, /disconnect and /rooms, GET /presence, DELETE /tickets, and
+Pusher's HTTP API."""
 
 from collections.abc import Iterator
+
+from starlette.routing import Route
 
 from app.backends.jwks import JwksCache
 from app.backends.room_directory import HttpRoomDirectory
@@ -16,8 +19,14 @@ from app.protocols.sites.figures import METRICS
 from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_routes
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
+from app.protocols.sites.page_client import page_client_routes
 from app.protocols.sites.presence import RoomPresence
 from app.protocols.sites.present_users import PresenceQuestions, presence_operations, presence_routes
+from app.protocols.sites.pusher.apps import PusherApps
+from app.protocols.sites.pusher.endpoint import PusherEndpoint, PusherParts
+from app.protocols.sites.pusher.occupancy import Occupancy
+from app.protocols.sites.pusher.settings import SECTION as PUSHER_SECTION
+from app.protocols.sites.pusher.settings import check_apps
 from app.protocols.sites.receiver import SiteReceiver
 from app.protocols.sites.redis_presence import RedisPresence
 from app.protocols.sites.redis_tickets import RedisTickets
@@ -25,6 +34,7 @@ from app.protocols.sites.redis_upgrades import RedisUpgrades
 from app.protocols.sites.revocation import Revocation, revocation_routes, ticket_operations
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
+from app.protocols.sites.sender import Sender
 from app.protocols.sites.settings import SECTION
 from app.protocols.sites.tickets import Tickets
 from app.protocols.sites.token_gate import TokenGate
@@ -63,11 +73,19 @@ class _NodeSites(NodeProtocol):
         questions = PresenceQuestions(RedisPresence(services.redis, services.node))
         changes = RoomChanges(services.calls, delivery.follow_up, live, tickets, services.handlings)
         changes.on_moved = self._presence.moved
+        sender = Sender(delivery, services.ids)
+        self._apps = PusherApps(config.sites)
+        occupancy = Occupancy(services.calls, config.sites, live)
+        api = PusherParts(
+            self._apps, sender, occupancy, self._kicks.end_user, services.reading, counts, config.max_body_bytes
+        )
         self.routes = [
+            Route("/apps/{rest:path}", PusherEndpoint(api)),
             *revocation_routes(config.sites, ApiKeys(config.sites, counts), revocation, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
             *rooms_routes(config.sites, changes, counts),
             *presence_routes(config.sites, questions, counts),
+            *page_client_routes(),
         ]
         services.operations.extend(ticket_operations(revocation))
         services.operations.extend(disconnect_operations(self._kicks))
@@ -95,6 +113,7 @@ class _NodeSites(NodeProtocol):
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         self._application.add(site)
+        self._apps.add(site)
         self._sets.forget(site.name, frozenset(one.jwks for one in site.jwt if one.jwks is not None))
 
     def built_from(self, site: Site) -> object:
@@ -104,6 +123,7 @@ class _NodeSites(NodeProtocol):
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
         """Forgets how the site's backend was asked, and the keys of its tokens' issuers."""
+        self._apps.forget(site.name)
         self._directory.forget(site.name)
         self._sets.forget(site.name)
         self._gate.forget(site.name)
@@ -120,9 +140,11 @@ class _NodeSites(NodeProtocol):
         await self._directory.aclose()
 
 
-def _check_sites(config: Config) -> None:
-    """Raises ConfigError for keys that cannot be read, and for presence in a site without users."""
+def _check(config: Config) -> None:
+    """Raises ConfigError for keys that cannot be read, apps that cannot be told apart, and presence without users."""
     mistakes = Mistakes()
+    with mistakes.noted():
+        check_apps(config)
     for site in config.sites.values():
         for issuer in site.jwt:
             try:
@@ -134,4 +156,6 @@ def _check_sites(config: Config) -> None:
     mistakes.raise_any()
 
 
-SITES = ProtocolSpec("sites", _NodeSites, section=SECTION, check_sites=_check_sites, metrics=METRICS)
+SITES = ProtocolSpec(
+    "sites", _NodeSites, section=SECTION, more_sections=(PUSHER_SECTION,), check_sites=_check, metrics=METRICS
+)

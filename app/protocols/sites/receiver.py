@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 
 from app.core.live import Measures
+from app.core.message import LiveMessage
 from app.protocols.handling import HandledClient
 from app.socketio.device_receiver import DeviceReceiver
+from app.socketio.engine_packet import EncodedPacket
 from app.socketio.socket_connection import NamespaceConnection
 
 #: The last event before the server closes a connection on purpose.
@@ -61,3 +63,24 @@ class SiteReceiver(DeviceReceiver):
         """Tells the client the reason and closes the transport."""
         self._client.send_event(CLOSED, [{"reason": reason}])
         self.close(reason)
+
+
+class PositionReceiver(SiteReceiver):
+    """The same for a client that has asked for positions: the seq of each message follows its arguments, live and in
+    `_batch`. A seq is given once, so a client can tell a repeat by it."""
+
+    __slots__ = ()
+
+    encoding_key = "sites with positions"
+
+    def encode(self, message: LiveMessage) -> EncodedPacket:
+        """The packet of a message, with its position."""
+        return EncodedPacket(b"%b%d%b" % (self._prefix, message.seq, _positioned(message.seq, message.body)))
+
+    def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
+        """Writes a `_batch` whose messages have their positions."""
+        super().send_batch(batch_id, [(seq, _positioned(seq, body)) for seq, body in entries])
+
+
+def _positioned(seq: int, body: bytes) -> bytes:
+    return b"%b,%d]" % (body[:-1], seq)

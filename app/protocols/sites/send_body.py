@@ -11,6 +11,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from app.core.address import Room, room_texts
+from app.core.message import ExceptHandle
+from app.core.options import MessageOptions
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
@@ -36,6 +38,16 @@ class SendBody(Struct, frozen=True):
     packed: bytes
     #: The options beside them, by name, as they were given; a value that is no text, number or truth is None.
     options: dict[str, Any] = {}
+
+
+class Draft(Struct, frozen=True):
+    """A message of a request that was read and not accepted yet."""
+
+    sent: SendBody
+    options: MessageOptions
+    resync: bool
+    #: The device that does not get it.
+    but: ExceptHandle | None = None
 
 
 class _SendBody(Struct):
@@ -72,6 +84,11 @@ def read_send_body(content_type: str, body: bytes) -> SendBody:
     if media_type in ("", "application/json") or media_type.endswith("+json"):
         return _checked(_from_json(body))
     raise BadRequest("Content-Type: expected application/json or application/x-www-form-urlencoded.")
+
+
+def body_of(rooms: list[str], event: str, arg: bytes) -> SendBody:
+    """The body of a message with one argument, JSON in UTF-8, by the same rules. Raises BadRequest."""
+    return _checked(_SendBody([*rooms], event, Raw(b"[" + arg + b"]")))
 
 
 def is_form(content_type: str) -> bool:

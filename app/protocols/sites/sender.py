@@ -4,18 +4,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from app.clock import now_ms, rfc3339
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.message import Message
-from app.core.options import MessageOptions, Once
+from app.core.options import Once
 from app.core.ports import Outcome
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.sites.send_answer import Accepted, SendFailure, answer_of
-from app.protocols.sites.send_body import SendBody, media_type_of, read_send_body
+from app.protocols.sites.send_body import Draft, SendBody, media_type_of, read_send_body
 from app.protocols.sites.send_options import read_options
 from app.protocols.validation import decode_json
 
@@ -31,14 +31,6 @@ MAX_KEY_CHARACTERS = 128
 _FALSE = frozenset(("", "false", "0", "no", "off"))
 
 
-class Draft(Struct, frozen=True):
-    """A message of a request that was read and not accepted yet."""
-
-    sent: SendBody
-    options: MessageOptions
-    resync: bool
-
-
 class Sender:
     """Makes messages of drafts and hands them to the core. Lives as long as the node."""
 
@@ -50,7 +42,8 @@ class Sender:
         """The message of a draft; it counts as `weight` sends of the site."""
         id, sent = self._ids.next_id(), draft.sent
         packed = _with_id(sent.packed, id) if draft.options.id else sent.packed
-        return Message(site, id, sent.rooms, sent.event, packed, draft.resync, (), None, draft.options, once, weight)
+        more = (draft.options, once, weight, draft.but)
+        return Message(site, id, sent.rooms, sent.event, packed, draft.resync, (), None, *more)
 
     async def send(self, message: Message) -> Outcome:
         """Stores the message, and waits for acks where it says so; see `Delivery.publish`."""

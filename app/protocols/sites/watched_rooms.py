@@ -82,7 +82,9 @@ class WatchedRoom:
         #: The changes that come while it is read; None: it is not.
         self.held: list[PresenceChange] | None = None
         #: When its watchers were told, and when its last watcher left.
-        self.told_at = self.deserted_at = 0.0
+        self.told_at, self.deserted_at = 0.0, _now()
+        #: Whether it is being read, or connections are being answered.
+        self.is_served = False
         #: Whether its number of users is to be asked for.
         self.must_count = False
         self._state: bytes | None = None
@@ -124,7 +126,7 @@ class WatchedRoom:
     @property
     def is_deserted(self) -> bool:
         """Whether nobody watches it, and nobody is about to."""
-        return not self.watchers and not self.asking
+        return not self.watchers and not self.asking and not self.is_served
 
     def pause_seconds(self) -> float:
         """The time between two events to all its watchers."""
@@ -247,6 +249,7 @@ class WatchedRooms:
 
     async def _serve(self, room: WatchedRoom) -> None:
         """Reads a room where that is due, and answers connections that ask for it."""
+        room.is_served = True
         try:
             if room.picture is None or room.held is not None:
                 await self._read(room)
@@ -262,6 +265,8 @@ class WatchedRooms:
             else:
                 # The node may be known as a watcher: as such it is left later.
                 room.deserted_at = _now()
+        finally:
+            room.is_served = False
 
     async def _read(self, room: WatchedRoom) -> None:
         room.held = []

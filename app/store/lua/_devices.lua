@@ -10,10 +10,19 @@ local function set_state(handle, user, rooms, state)
   for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
 end
 
--- The rooms of a device: its user's, or its own when its "user" is the public channel.
+-- The rooms of a device: its user's, or its own when its "user" is the public channel; and those of device_rooms.lua.
 local function rooms_of(handle, user)
-  local packed = call('HGET', P .. 'device:' .. handle, 'rooms') or call('HGET', P .. 'users', user)
-  return packed and cjson.decode(packed) or {}
+  local held = call('HMGET', P .. 'device:' .. handle, 'rooms', 'device_rooms')
+  local packed = held[1] or call('HGET', P .. 'users', user)
+  local rooms = packed and cjson.decode(packed) or {}
+  for _, room in ipairs(held[2] and cjson.decode(held[2]) or {}) do rooms[#rooms + 1] = room end
+  return rooms
+end
+
+-- Takes a device out of the rooms that it has beside those of its user; see device_rooms.lua.
+local function drop_device_rooms(handle, packed)
+  for _, room in ipairs(cjson.decode(packed)) do call('HDEL', P .. 'room:' .. room, handle) end
+  call('HDEL', P .. 'device:' .. handle, 'device_rooms')
 end
 
 -- The state of a device by its connections, which are the fields 'c:<node>.<number>' of its hash.

@@ -149,8 +149,9 @@ for i = 14, #ARGV do
   end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
-  local held = call('HMGET', P .. 'device:' .. handle, 'lost', 'withdrawn')
+  local held = call('HMGET', P .. 'device:' .. handle, 'lost', 'withdrawn', 'device_rooms')
   if held[2] then call('HDEL', P .. 'device:' .. handle, 'withdrawn') end
+  if held[3] then drop_device_rooms(handle, held[3]) end
   answer[#answer + 1] = { handle, held[1] and '1' or '0', part, held[2] or '' }
 end
 -- The answer covers the messages that were taken over.

@@ -11,7 +11,7 @@
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | most devices in one run | rooms as JSON | options as JSON, '' = none (see _options.lua)
 --         | idempotency (see _once.lua) | node that waits for acks and its ms, '' = none
---         | whether the journal keeps the body, '1' or '0' | device that does not get it (a field of `devices`), '' = none
+--         | whether the journal keeps the body, '1' or '0' | device that does not get it (a field of `devices`, or '=' and its handle), '' = none
 --         | guard, audiences (see _guard.lua, _audiences.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
 -- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that
 -- a node was handed the message, connected devices that have it (for the option `wait`) }, or the answer of the terms, of
@@ -48,6 +48,11 @@ local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[10]))
 local size = #body
 
+-- The handle of the device that does not get the message; '' for a device that is not known.
+local function handle_left_out()
+  return string.match(ARGV[17], '^=(.+)') or call('HGET', P .. 'devices', ARGV[17]) or ''
+end
+
 -- Stores the body. `refs` is how many queues hold it.
 local function store_body(seq, refs)
   local key = P .. 'body:' .. seq
@@ -75,7 +80,7 @@ end
 if devices > tonumber(ARGV[11]) and ARGV[18] == '0' then
   local large_seq = begin_large(id, site, now)
   call('HSET', P .. 'large', 'once', ARGV[14], 'waiter', ARGV[15], 'keeps', ARGV[16])
-  if ARGV[17] ~= '' then call('HSET', P .. 'large', 'but', call('HGET', P .. 'devices', ARGV[17]) or '') end
+  if ARGV[17] ~= '' then call('HSET', P .. 'large', 'but', handle_left_out()) end
   store_body(large_seq, 1)
   return { 'large' }
 end
@@ -89,7 +94,7 @@ spend_guard(18, seq)
 local seen = #ARGV > first and {} or nil
 if ARGV[17] ~= '' then
   seen = seen or {}
-  seen[call('HGET', P .. 'devices', ARGV[17]) or ''] = true
+  seen[handle_left_out()] = true
 end
 local stored, overflowed, per_state = 0, 0, {}
 -- The handles, where somebody asks for them.

@@ -67,8 +67,8 @@ const fake = {
     socket.connect();
     return socket;
   },
-  arrive(socket) {
-    socket.options.auth((auth) => (socket.auth = auth));
+  async arrive(socket) {
+    socket.auth = await new Promise(socket.options.auth);
     socket.connected = true;
     socket.tell("connect");
     if (socket.auth.session) {

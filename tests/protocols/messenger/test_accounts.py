@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import func, select
 
 from app.config.settings import Site
@@ -40,7 +41,7 @@ async def entered(
 ) -> Entered:
     """A login of ann."""
     accounts = JournalAccounts(sql)
-    candidate = await accounts.candidate(site, "ann", network)
+    candidate = (await accounts.facts_of(site, "ann", network)).candidate
     assert candidate is not None
     found = await accounts.enter(caller_at(site, device, app), candidate, token, network)
     assert found is not None
@@ -57,14 +58,14 @@ async def test_who_may_log_in(sql: ChatSql, site: Site) -> None:
     """A user is found by the compared login, at its own site, until it is disabled."""
     user = await new_user(sql, site, "Ann")
     accounts = JournalAccounts(sql)
-    candidate = await accounts.candidate(site, "ann", "10.0.0.1")
+    candidate = (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate
     assert candidate is not None
     assert (candidate.user, candidate.keys, candidate.is_known) == (user, KEYS, False)
-    assert await accounts.candidate(site, "bob", "10.0.0.1") is None
-    assert await accounts.candidate(Site(name="other", api_key="k"), "ann", "10.0.0.1") is None
+    assert (await accounts.facts_of(site, "bob", "10.0.0.1")).candidate is None
+    assert (await accounts.facts_of(structs.replace(site, name="other"), "ann", "10.0.0.1")).candidate is None
     async with sql.writing(site) as (connection, site_id):
         await update_user(connection, site_id, user.id, {"is_disabled": True}, "test")
-    assert await accounts.candidate(site, "ann", "10.0.0.1") is None
+    assert (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate is None
 
 
 async def test_a_taken_login(sql: ChatSql, site: Site) -> None:
@@ -87,7 +88,7 @@ async def test_a_session(sql: ChatSql, site: Site) -> None:
     assert await accounts.resume(caller_at(site, "d2"), b"t1") is None
     assert await accounts.resume(caller_at(Site(name="other", api_key="k")), b"t1") is None
     assert await accounts.resume(caller_at(site), b"t2") is None
-    candidate = await accounts.candidate(site, "ann", "10.0.0.1")
+    candidate = (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate
     assert candidate is not None
     assert candidate.is_known
     newer = await accounts.resume(caller_at(site, app=ClientApp("notes", version="2")), b"t1")
@@ -119,7 +120,7 @@ async def test_a_user_who_changes_during_the_login(sql: ChatSql, site: Site) -> 
     """No session begins for a proof of a password that was changed before, or for a user who was disabled."""
     user = await new_user(sql, site)
     accounts = JournalAccounts(sql)
-    candidate = await accounts.candidate(site, "ann", "10.0.0.1")
+    candidate = (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate
     assert candidate is not None
     async with sql.writing(site) as (connection, site_id):
         await set_password(connection, site_id, user.id, keys_of("y", 4096), must_change=True)

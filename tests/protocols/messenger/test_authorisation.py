@@ -4,6 +4,7 @@ fails."""
 from __future__ import annotations
 
 import ast
+import asyncio
 import base64
 import itertools
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from app.clock import now_ms
+from app.config.settings import Site
+from app.protocols.load_rooms import LoadLimits, LoadPlace
 from app.protocols.messenger import protocol
 from app.protocols.messenger.answers import ChatEvent
 from app.protocols.messenger.directory.events import DirectoryEvents
@@ -19,8 +23,11 @@ from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.files.handlers import file_handlers
 from app.protocols.messenger.handlers import Handler
+from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.own_account import OwnAccount
 from app.protocols.messenger.talk.events import TalkEvents
+from app.protocols.messenger.talk.journal_load_runs import begin_run
+from app.protocols.messenger.talk.load_events import LoadEvents
 from tests.support.chat import ITERATIONS, MESSENGER, Chatting, log_in, make_users
 from tests.support.clients import Client
 from tests.support.connector import Drivers
@@ -83,6 +90,8 @@ TABLE: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"id": "new", "to": {"user": "owner"}, "file": "file"},
         but("bad_request", "outsider", "admin", "blocked"),
     ),
+    "message of a load test": ({"id": "new", "to": {"room": "room"}, "kind": "load", "data": {"run": "run"}}, IN_ROOM),
+    "load_join": ({"run": "run"}, IN_ROOM),
     "message as a reply": ({"id": "new", "to": {"room": "room"}, "reply_to": "message"}, IN_ROOM),
     "message that forwards": (
         {"id": "new", "to": {"user": "owner"}, "forward_of": "message"},
@@ -136,6 +145,7 @@ def all_handlers() -> dict[str, Handler]:
     return {
         **entrance.handlers(),
         **TalkEvents(none, none, none, 0).handlers(),
+        **LoadEvents(none, none).handlers(),
         **Synchronisation(none, none, none, "", none).handlers(),
         **OwnAccount(entrance, none).handlers(),
         **file_handlers(none),
@@ -177,6 +187,7 @@ class Stage:
 
     def __init__(self, url: str, drivers: Drivers) -> None:
         """Make the users, and start a node."""
+        self._url = url
         roles = [*USERS, *GONE]
         self.ids = make_users(url, SITE, [*roles, "owner", "friend"])
         self.ids |= make_users(url, SITE, ["changing"], must_change=True)
@@ -231,6 +242,22 @@ class Stage:
             "key": base64.b64encode(bytes(32)).decode(),
         }
 
+    def begin_run(self, room: int) -> str:
+        """A load test that is under way in a room; its name."""
+        run = f"run {next(_numbers)}"
+
+        async def begin() -> None:
+            sql = ChatSql.open(self._url)
+            try:
+                async with sql.writing(Site(name=SITE, api_key="k")) as (connection, site_id):
+                    place, limits = LoadPlace(SITE, room, run), LoadLimits(100, 600_000, 600_000)
+                    await begin_run(connection, site_id, place, limits, now_ms())
+            finally:
+                await sql.close()
+
+        asyncio.run(begin())
+        return run
+
     def client(self, role: str) -> Client:
         """A client of a role."""
         device = f"{role} {next(_numbers)}"
@@ -265,6 +292,7 @@ def filled(value: Any, things: dict[str, Any]) -> Any:
 def test_roles(stage: Stage, role: str) -> None:
     """Each event is done for the roles that may send it, and refused with its code for all others."""
     client, shared = stage.client(role), stage.things(role)
+    shared["run"] = stage.begin_run(shared["room"])
     found, expected = {}, {}
     for case in sorted(TABLE, key=lambda case: case in _LAST):
         data, codes = TABLE[case]

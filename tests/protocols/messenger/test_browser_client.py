@@ -126,6 +126,23 @@ def test_a_wrong_server_gets_no_proof(page: Page, answer: str) -> None:
     assert run(page, body, answer=answer) == "wrong_server"
 
 
+def test_another_password_has_the_salt_of_the_one_before(page: Page) -> None:
+    """The keys of a new password are made with the salt that the login's answer has named, so that strangers who ask
+    for the login see no change."""
+    body = """
+        const salt = "W22ZaJ0SNY7soEsUEjb6gQ==";
+        fake.answers.login = ({ data }) => ({ ok: true, data: `${data.slice(data.indexOf("r="))}X,s=${salt},i=4096` });
+        fake.answers.password = () => ({ ok: true, data: "v=AAAA" });
+        await chat.changePassword("old one", "new one").catch((error) => error);
+        const { salt: kept, iterations, stored_key } = fake.of("password")[0];
+        const bytes = Uint8Array.from(atob(salt), (one) => one.charCodeAt(0));
+        const keys = await recado.newKeys("new one", iterations, bytes);
+        const other = await recado.newKeys("new one", iterations);
+        return [kept === salt, keys.stored_key === stored_key, other.salt === salt, iterations];
+    """
+    assert run(page, body) == [True, True, False, 600_000]
+
+
 def test_saslprep_is_that_of_the_server(page: Page) -> None:
     """Texts are prepared, and harmful ones refused, as the server's library does it."""
     texts = [
@@ -467,8 +484,9 @@ def test_long_texts_take_no_time(page: Page, piece: str) -> None:
 
 def test_a_page_takes_part_in_load_tests(page: Page) -> None:
     """A page sends messages for a load test once it has said that it takes part, as many as it is asked for, also after
-    a refusal for the time being; each tells how long the answer before took. It takes part until it says otherwise."""
-    before, sent, after = run(
+    a refusal for the time being; each tells how long the answer before took. It joins a run first, sends nothing for
+    one that it may not join, and takes part until it says otherwise."""
+    before, sent, after, joined = run(
         page,
         """
         const { takePart } = await import('/recado/messenger-load.js');
@@ -477,6 +495,8 @@ def test_a_page_takes_part_in_load_tests(page: Page) -> None:
         const before = fake.of("message").length;
         const end = takePart(chat);
         let taken = 0;
+        fake.answers.load_join = ({ run }) => run === "1-ab"
+          ? { ok: true } : { ok: false, error: { code: "bad_request", message: "over" } };
         const all = new Promise((resolve) => {
           fake.answers.message = () => {
             if (fake.of("message").length === 1) {
@@ -488,15 +508,18 @@ def test_a_page_takes_part_in_load_tests(page: Page) -> None:
           };
         });
         await chat.socket.bring("load_test", { ...plan, run: "", messages: 0 });
+        await chat.socket.bring("load_test", { ...plan, run: "0-ef" });
         await chat.socket.bring("load_test", plan);
         await all;
         const sent = fake.of("message");
+        const first = fake.asked.findIndex(([name]) => name === "message");
+        const joined = fake.asked.slice(0, first).filter(([name]) => name === "load_join").map(([, { run }]) => run);
         end();
         await chat.socket.bring("load_test", { ...plan, run: "2-cd" });
-        return [before, sent, fake.of("message").length - sent.length];
+        return [before, sent, fake.of("message").length - sent.length, joined];
         """,
     )
-    assert (before, len(sent), after) == (0, 21, 0)
+    assert (before, len(sent), after, joined) == (0, 21, 0, ["0-ef", "1-ab"])
     assert {(one["to"]["room"], one["kind"], one["data"]["run"]) for one in sent} == {(12, "load", "1-ab")}
     assert len({one["id"] for one in sent}) == 21
     assert all(one["data"]["ms"] >= 0 for one in sent[-3:])

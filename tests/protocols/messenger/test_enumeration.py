@@ -7,12 +7,12 @@ import base64
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 from msgspec import structs
-from sqlalchemy import event
+from sqlalchemy import event, select, update
 
 from app.config.settings import Site
 from app.observe.counts import Counts
@@ -20,13 +20,15 @@ from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_users import NewUser, add_user, update_user
+from app.protocols.messenger.journal_tables import chat_sites, chat_users
+from app.protocols.messenger.journal_users import NewUser, add_user, set_password, update_user
 from app.protocols.messenger.login_ports import Judgement
 from app.protocols.messenger.logins import Logins
-from app.protocols.messenger.scram import OWN_SCHEME, keys_of
+from app.protocols.messenger.scram import OWN_SCHEME, Keys, keys_of
 from app.protocols.messenger.settings import Messenger
 from tests.support.chat import ITERATIONS, Scram
 
+KEYS = Keys(bytes(16), ITERATIONS, b"k" * 32, b"v" * 32)
 LOGINS = ("here", "nobody", "disabled", "keyless", "Another Nobody")
 
 
@@ -147,6 +149,77 @@ async def test_the_salt_of_a_login_stays(sql: ChatSql, full_site: Site, database
         assert len(base64.b64decode(attempt.exchange.server_first.split(",")[1][2:])) == 16
     finally:
         await other.close()
+
+
+async def shown(sql: ChatSql, site: Site, logins: Sequence[str]) -> dict[str, tuple[bytes, int]]:
+    """The salt and the iterations that a stranger gets for each login."""
+    accounts, found = JournalAccounts(sql), {}
+    for login in logins:
+        keys = (await accounts.facts_of(site, login, "10.0.0.1")).keys
+        found[login] = (keys.salt, keys.iterations)
+    return found
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """The logins whose answers differ."""
+    return {login for login, answer in after.items() if answer != before[login]}
+
+
+STRANGERS = [f"stranger {number}" for number in range(240)]
+RARE, USUAL, OTHER = 1_000_000, 4_096, 12_345
+
+
+async def test_iterations_tell_nobody(sql: ChatSql, site: Site) -> None:
+    """Logins that nobody has show the iterations of users in the share in which users have them, a rare value included.
+    They stay, and a share changes when users do: after another password or a new user they show what that user has. No
+    salt changes, also not of a user who is disabled."""
+    made = {}
+    async with sql.writing(site) as (connection, site_id):
+        # The draws follow from the secret: the shares are the same in each run of this test.
+        await connection.execute(update(chat_sites).where(chat_sites.c.site_id == site_id).values(secret=b"s" * 32))
+        for number in range(8):
+            keys = structs.replace(KEYS, iterations=RARE if number == 3 else USUAL)
+            made[number] = (await add_user(connection, site_id, NewUser(login=f"user {number}", keys=keys), "test")).id
+        await add_user(connection, site_id, NewUser(login="keyless", keys=None), "test")
+    sql = ChatSql(sql._reader, sql._writer)
+    first = await shown(sql, site, STRANGERS)
+    shares = Counter(iterations for _, iterations in first.values())
+    assert set(shares) == {RARE, USUAL}
+    # A user of eight, within three deviations.
+    assert 15 <= shares[RARE] <= 45
+    assert await shown(sql, site, STRANGERS) == first
+    async with sql.writing(site) as (connection, site_id):
+        keys = structs.replace(KEYS, iterations=OTHER)
+        await set_password(connection, site_id, made[3], keys, must_change=False)
+    second = await shown(sql, site, STRANGERS)
+    assert changed(first, second) == {login for login, (_, iterations) in first.items() if iterations == RARE}
+    assert {second[login][1] for login in changed(first, second)} == {OTHER}
+    async with sql.writing(site) as (connection, site_id):
+        keys = structs.replace(KEYS, iterations=RARE)
+        await add_user(connection, site_id, NewUser(login="user 8", keys=keys), "test")
+    third = await shown(sql, site, STRANGERS)
+    assert {third[login][1] for login in changed(second, third)} == {RARE}
+    assert 10 <= len(changed(second, third)) <= 45
+    before = await shown(sql, site, ["user 8", "user 1"])
+    async with sql.writing(site) as (connection, site_id):
+        await update_user(connection, site_id, made[1], {"is_disabled": True}, "test")
+    assert await shown(sql, site, ["user 8", "user 1"]) == before
+    assert await shown(sql, site, STRANGERS) == third
+    assert [third[login][0] for login in STRANGERS] == [first[login][0] for login in STRANGERS]
+
+
+async def test_a_first_password_later(sql: ChatSql, site: Site) -> None:
+    """A user whose first password is set later counts from then on. Before there is one, the setting is shown."""
+    async with sql.writing(site) as (connection, site_id):
+        ann = await add_user(connection, site_id, NewUser(login="ann", keys=None), "test")
+    assert (await shown(sql, site, ["nobody"]))["nobody"][1] == ITERATIONS
+    async with sql.writing(site) as (connection, site_id):
+        for iterations in (OTHER, RARE):
+            keys = structs.replace(KEYS, iterations=iterations)
+            await set_password(connection, site_id, ann.id, keys, must_change=False)
+        numbers = (await connection.execute(select(chat_users.c.keyed).where(chat_users.c.id == ann.id))).scalars()
+        assert numbers.all() == [1]
+    assert (await shown(sql, site, ["nobody"]))["nobody"][1] == RARE
 
 
 def test_iterations_of_this_file(site: Site) -> None:

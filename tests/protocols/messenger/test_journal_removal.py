@@ -8,16 +8,10 @@ from sqlalchemy import func, select, text
 from app.config.settings import Site
 from app.journal.tables import metadata
 from app.protocols.messenger import journal_removal
+from app.protocols.messenger.journal_message_tables import chat_messages
 from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_tables import (
-    chat_clock,
-    chat_files,
-    chat_messages,
-    chat_networks,
-    chat_sites,
-    chat_users,
-)
+from app.protocols.messenger.journal_tables import chat_clock, chat_files, chat_networks, chat_sites, chat_users
 from app.protocols.messenger.push0k.journal_map import note_ids
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground

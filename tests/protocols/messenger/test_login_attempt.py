@@ -53,18 +53,18 @@ def test_an_attempt_is_one_guess(scheme: str) -> None:
 async def test_what_a_site_tells(sql: ChatSql, site: Site) -> None:
     """The forms are those of the site, whoever asks; another password of a user is in no imported form."""
     accounts = JournalAccounts(sql)
-    assert await accounts.forms_of(site) == []
+    assert (await accounts.facts_of(site, "bob", "10.0.0.1")).forms == []
     keys: Any = keys_of("x", ITERATIONS)
     async with sql.writing(site) as (connection, site_id):
         await connection.execute(update(chat_sites).where(chat_sites.c.site_id == site_id).values(forms=FORM))
         ann = await add_user(connection, site_id, NewUser(login="ann", keys=keys, scheme=FORM), "test")
         with pytest.raises(ChatRefusal):
             await add_user(connection, site_id, NewUser(login="ANN", keys=keys), "test")
-    assert await accounts.forms_of(site) == [FORM]
-    before = await accounts.candidate(site, "ann", "10.0.0.1")
+    assert (await accounts.facts_of(site, "bob", "10.0.0.1")).forms == [FORM]
+    before = (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate
     async with sql.writing(site) as (connection, site_id):
         await set_password(connection, site_id, ann.id, keys, must_change=False)
-    after = await accounts.candidate(site, "ann", "10.0.0.1")
+    after = (await accounts.facts_of(site, "ann", "10.0.0.1")).candidate
     assert before is not None
     assert after is not None
     assert (before.scheme, after.scheme) == (FORM, "scram")

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,16 @@ from sqlalchemy import text
 
 from app.journal.database import open_database
 from app.protocols.messenger.answers import ChatRefusal
-from app.protocols.messenger.scram import Keys, ScramExchange, keys_of, login_key, login_of, login_text, made_up_keys
+from app.protocols.messenger.scram import (
+    Keys,
+    ScramExchange,
+    drawn_place,
+    keys_of,
+    login_key,
+    login_of,
+    login_text,
+    made_up_keys,
+)
 from tests.support.postgres import Postgres
 
 #: The example of RFC 7677, 3.
@@ -123,3 +133,27 @@ def test_any_last_message(message: str) -> None:
     nonce = exchange.server_first.split(",")[0]
     assert exchange.finish(message) is None
     assert ScramExchange("ann", "n,,n=ann,r=abc", keys).finish(f"c=biws,{nonce},p={message}") is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_places_are_drawn_with_equal_chances(count: int) -> None:
+    """Each place is drawn by as many logins as every other one, within what chance makes of it; none is beyond."""
+    logins = 400 * count
+    drawn = Counter(drawn_place(b"secret", f"login {number}", count) for number in range(logins))
+    assert set(drawn) == set(range(1, count + 1))
+    # Five and a half deviations of a share.
+    assert all(abs(found - 400) < 110 for found in drawn.values())
+
+
+def test_a_place_is_kept() -> None:
+    """A login draws the same place each time; with one place more a share of the logins moves, and only to the new one.
+    Another secret draws others. Without places nothing is drawn."""
+    logins = [f"login {number}" for number in range(2_000)]
+    before = [drawn_place(b"secret", login, 9) for login in logins]
+    assert before == [drawn_place(b"secret", login, 9) for login in logins]
+    after = [drawn_place(b"secret", login, 10) for login in logins]
+    moved = [place for place, kept in zip(after, before, strict=True) if place != kept]
+    assert set(moved) == {10}
+    assert 130 < len(moved) < 270
+    assert before != [drawn_place(b"other", login, 9) for login in logins]
+    assert drawn_place(b"secret", "login", 0) == 0

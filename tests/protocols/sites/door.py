@@ -11,6 +11,7 @@ from app.config.settings import JwtIssuer, Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.pusher.settings import PusherApp
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.token_gate import TokenGate
 from app.protocols.sites.token_keys import KeySet
@@ -40,7 +41,18 @@ ALONE = make_site("alone", auth_url=None, jwt=(_SECRET,))
 BESIDE = make_site("beside", jwt=(_SECRET,), resume_ticket=ResumeTicket(ttl_seconds=600), update_user_url=USERS)
 OPEN = make_site("open", auth_url=None, jwt=(_SECRET,), user_room_prefix=None)
 LISTED = make_site("listed", auth_url=None, jwt=(JwtIssuer(issuer=ISSUER, jwks="http://127.0.0.1/jwks"),))
-SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK, ALONE, BESIDE, OPEN, LISTED)}
+#: Sites that backends reach by Pusher's HTTP API: with two live keys; with data read as JSON, without queues.
+PUSHED = make_site(
+    "pushed",
+    public_channel="public",
+    limits=SiteLimits(message_bytes=180_000),
+    pusher=PusherApp(app_id=101, key=("key-new", "key-old"), secret=("secret-new", "secret-old")),
+)
+DECODED = make_site(
+    "decoded", user_room_prefix=None, pusher=PusherApp(app_id="app_2", key="key-2", secret="secret-2", decode_data=True)
+)
+_ALL = (SITE, PLAIN, NARROW, QUIET, BOUND, BACK, ALONE, BESIDE, OPEN, LISTED, PUSHED, DECODED)
+SITES = {site.name: site for site in _ALL}
 
 
 class Directory:

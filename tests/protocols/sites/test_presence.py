@@ -194,7 +194,7 @@ async def test_a_watcher_that_fails(world: World) -> None:
 
 
 async def test_redis_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks is told so, and asks again; a room that is watched is read when Redis is back."""
+    """A client that asks is told so, and asks again; a room that is watched is read when Redis is back."""
     watcher, _ = await world.join("user_1", "room", "room-2")
     assert (await world.ask(watcher, "room"))["count"] == 1
 
@@ -226,9 +226,25 @@ async def test_a_connection_that_has_ended(world: World, monkeypatch: pytest.Mon
     assert watcher.told == []
 
 
+async def test_a_beat_while_a_client_asks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room is not let go while its first watcher is being answered."""
+    monkeypatch.setattr(watched_rooms, "LINGER_SECONDS", -1)
+    watcher, _ = await world.join("user_1", "room")
+    is_inside = world.store.is_inside
+
+    async def beat_first(site: Site, room: str, users: Sequence[str]) -> bool:
+        await world.presence._beat(site.name)
+        return await is_inside(site, room, users)
+
+    monkeypatch.setattr(world.store, "is_inside", beat_first)
+    assert (await world.ask(watcher, "room"))["count"] == 1
+    await world.join("user_2", "room")
+    await until(lambda: watcher.names() == ["_join"], "the join")
+
+
 async def test_presence_that_is_turned_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Watches end with the reason, and scripts do nothing for presence any more. What has happened meanwhile is found
-    when it is turned on again."""
+    """Watches end with the reason, and scripts do nothing for presence any more. Changes meanwhile are found when it is
+    turned on again."""
     watcher, _ = await world.join("user_1", "room")
     _, gone = await world.join("user_2", "room")
     assert (await world.ask(watcher, "room"))["count"] == 2

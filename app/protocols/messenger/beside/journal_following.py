@@ -39,7 +39,7 @@ async def follow(edit: DirectoryEdit, user: int, wanted: Mapping[str, str]) -> N
     full takes nobody, and one too many is not made."""
     current = await rooms_of_backend(*edit.place, user)
     left = [number for name, number in current.items() if name not in wanted]
-    known = await _known_rooms(*edit.place, [name for name in wanted if name not in current])
+    known = await _kndevice_rooms(*edit.place, [name for name in wanted if name not in current])
     sizes = await _sizes(*edit.place, [*known.values(), *left])
     new = await _make(*edit.place, {name: wanted[name] for name in wanted if name not in {**current, **known}})
     entered = [number for number in known.values() if sizes.get(number, 0) < MAX_MEMBERS]
@@ -72,7 +72,7 @@ async def rooms_left(sql: AsyncConnection, site_id: int, user: int, names: Seque
     return found
 
 
-async def _known_rooms(sql: AsyncConnection, site_id: int, names: Sequence[str]) -> dict[str, int]:
+async def _kndevice_rooms(sql: AsyncConnection, site_id: int, names: Sequence[str]) -> dict[str, int]:
     rooms, found = chat_rooms.c, dict[str, int]()
     for part in _parts(names):
         statement = select(rooms.external, rooms.id).where(rooms.site_id == site_id, rooms.external.in_(part))

@@ -2,11 +2,16 @@
 
 const LANES = 8;
 const AGAIN_MS = 1_000;
+/** The others get the messages once they have joined, too. */
+const JOIN_MS = 500;
 const MOST_MESSAGES = 10_000;
 
 /** From here on the client sends messages when an operator starts a run in one of its rooms; returns the end of this. */
 export function takePart(chat) {
   let current;
+
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const join = ({ run }) => chat.ask("load_join", { run });
 
   async function send(plan) {
     let left = Math.min(plan.messages, MOST_MESSAGES);
@@ -22,10 +27,17 @@ export function takePart(chat) {
           ms = performance.now() - began;
         } catch (error) {
           left += error.code === "too_many" ? 1 : 0;
-          await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+          await pause(AGAIN_MS);
         }
       }
     };
+    try {
+      await join(plan);
+    } catch {
+      // The run is over, or not of a room of this user.
+      return;
+    }
+    await pause(JOIN_MS);
     await Promise.all(Array.from({ length: LANES }, lane));
   }
 
@@ -35,8 +47,11 @@ export function takePart(chat) {
       current && send(current);
     }
   });
+  // A connect takes the device out.
+  const back = chat.on("state", (state) => state === "online" && current && join(current).catch(() => {}));
   return () => {
     current = undefined;
     end();
+    back();
   };
 }

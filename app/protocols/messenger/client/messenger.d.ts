@@ -163,6 +163,8 @@ export interface MessengerOptions {
   app?: { name: string; reference?: string; version?: string };
   /** More about the device: `os`, `osVersion`, `model`. */
   device?: { os?: string; osVersion?: string; model?: string; memory?: number; cores?: number };
+  /** Beside a backend: its token, which each connect asks for. Then there is no login. */
+  token?: () => string | Promise<string>;
   /** The name of the browser's database, for pages with several users; by default the site's. */
   storage?: string;
   /** More options of socket.io-client. */
@@ -284,6 +286,8 @@ export function highlight(code: string, language?: string): HTMLElement;
 export class Scram {
   constructor(login: string, password: string, nonce?: string);
   readonly first: string;
+  /** Of the server's first message, once `final` was called. */
+  readonly salt: Uint8Array;
   final(serverFirst: string, password?: string): Promise<string>;
   /** Throws unless the server has proved that it knows the keys. */
   check(serverFinal: string): void;
@@ -291,5 +295,6 @@ export class Scram {
 export function newKeys(
   password: string,
   iterations: number,
+  salt?: Uint8Array,
 ): Promise<{ salt: string; iterations: number; stored_key: string; server_key: string }>;
 export function saslprep(text: string): string;

@@ -57,8 +57,7 @@ async function keysOf(password, salt, iterations) {
 }
 
 /** The keys of a new password as the server stores them; the password does not follow from them. */
-export async function newKeys(password, iterations) {
-  const salt = random(16);
+export async function newKeys(password, iterations, salt = random(16)) {
   const keys = await keysOf(password, salt, iterations);
   return { salt: base64(salt), iterations, stored_key: base64(keys.stored), server_key: base64(keys.server) };
 }
@@ -85,7 +84,7 @@ export class Scram {
     if (!(isOurs && iterations >= LEAST_ITERATIONS && iterations <= MOST_ITERATIONS)) {
       throw new MessengerError("wrong_server");
     }
-    const keys = await keysOf(password, bytesOf(salt), iterations);
+    const keys = await keysOf(password, (this.salt = bytesOf(salt)), iterations);
     const bare = `c=biws,r=${nonce}`;
     const about = `${this.#bare},${serverFirst},${bare}`;
     const signature = await hmac(keys.stored, about);
@@ -171,7 +170,7 @@ export class Messenger {
   /** Reads what is kept and takes the session up, if there is one; returns its user, or null. */
   async open() {
     await this.#ready();
-    if (!this.#session) {
+    if (!(this.#session ??= this.#options.token)) {
       this.#change("login");
     } else if (!this.#socket?.active) {
       this.#connect();
@@ -196,7 +195,7 @@ export class Messenger {
 
   /** Sets another password; every other session of the user ends. */
   async changePassword(old, password) {
-    await this.#prove("password", this.user.login, old, await newKeys(password, this.#iterations));
+    await this.#prove("password", this.user.login, old, password);
   }
 
   /** Asks for a user of one's own; somebody has to accept it. */
@@ -209,7 +208,7 @@ export class Messenger {
   /** Ends the session (`all`: every session of the user) and forgets everything but the device's id. */
   async logout({ all = false } = {}) {
     try {
-      await this.ask("logout", all ? { all } : {});
+      await this.ask("logout", { all });
     } finally {
       await this.#queue(() => this.#forget());
       this.close();
@@ -414,9 +413,10 @@ export class Messenger {
       this.#socket.connect();
       return;
     }
-    const { url, site, io, app, device, socket: more } = this.#options;
+    const { url, site, io, app, device, token, socket: more } = this.#options;
     const told = { cores: navigator.hardwareConcurrency, memory: navigator.deviceMemory, ...device };
-    const auth = (send) => send({ deviceId: this.deviceId, session: this.#session, app, device: told });
+    const auth = async (send) =>
+      send({ deviceId: this.deviceId, session: this.#session, token: await token?.(), app, device: told });
     const socket = (this.#socket = io(`${url}/${site}`, { ...more, forceNew: true, auth }));
     socket.on("connect_error", (error) => this.#refused(error));
     socket.on("disconnect", (reason) => this.#left(reason));
@@ -551,12 +551,17 @@ export class Messenger {
     }
   }
 
-  async #prove(event, login, password, keys) {
+  async #prove(event, login, password, next) {
     const scram = new Scram(login, password);
     const { data, forms } = await this.ask("login", { data: scram.first });
     // The server tells nobody which users of a site have a password of push0k: both proofs go.
     const more = forms && { forms: { push0k: await scram.final(data, await hex(await hex(password))) } };
-    const answer = await this.ask(event, { data: await scram.final(data), ...more, ...keys });
+    const answer = await this.ask(event, {
+      data: await scram.final(data),
+      ...more,
+      // The salt stays: another one would tell strangers that somebody has this login.
+      ...(next && (await newKeys(next, this.#iterations, scram.salt))),
+    });
     try {
       scram.check(answer.data);
     } catch (error) {

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_tables import chat_devices, chat_files, chat_messages
+from app.protocols.messenger.journal_message_tables import chat_messages
+from app.protocols.messenger.journal_tables import chat_devices, chat_files
 from app.protocols.messenger.push0k.journal_map import PART, chat_imports, ids_of, note_ids
 from app.protocols.messenger.push0k.outcome import ImportOutcome
 from app.protocols.messenger.push0k.source_rows import FAULT, LINK, TEXT, PushMessage

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.journal.inserting import inserter
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_tables import chat_messages, chat_receipts
+from app.protocols.messenger.journal_message_tables import chat_messages, chat_receipts
 from app.protocols.messenger.push0k.journal_map import PART, ids_of
 from app.protocols.messenger.push0k.journal_messages import devices_of
 from app.protocols.messenger.push0k.outcome import ImportOutcome

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.protocols.messenger.addresses import shared_room, user_room
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_tables import chat_members, chat_messages
+from app.protocols.messenger.journal_message_tables import chat_messages
+from app.protocols.messenger.journal_tables import chat_members
 from app.protocols.messenger.talk.journal_messages import places_of_message, without
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import IndexedText, forget_words, index_words

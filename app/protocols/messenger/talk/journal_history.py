@@ -8,7 +8,8 @@ from msgspec import Struct
 from sqlalchemy import ColumnClause, ColumnElement, Row, column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.journal_tables import chat_members, chat_messages
+from app.protocols.messenger.journal_message_tables import chat_messages
+from app.protocols.messenger.journal_tables import chat_members
 from app.protocols.messenger.talk.journal_search import is_postgres, places_of, search_source
 from app.protocols.messenger.talk.journal_visible import messages, room_facts, seen, visible_to
 from app.protocols.messenger.talk.rules import ChatTarget, check_member

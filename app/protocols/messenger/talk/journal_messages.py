@@ -1,18 +1,20 @@
-"""Accepting messages: what is stored, and the row of the outbox in the same transaction."""
+"""Accepting messages: what is stored, and the row of the outbox in the same transaction. Messages of load tests are
+accepted by the same steps, into tables of their own."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.addresses import shared_room, user_room
+from app.protocols.messenger.addresses import run_room, shared_room, user_room
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.directory.journal_viewers import seen_among
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_tables import chat_messages
+from app.protocols.messenger.journal_message_tables import LOAD, REAL
+from app.protocols.messenger.talk.journal_load_runs import LOAD_KIND, LoadGate
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import IndexedText, index_words, places_of
 from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
@@ -24,7 +26,7 @@ from app.protocols.messenger.talk.rules import (
 from app.protocols.messenger.talk.shapes import SeenMessage, event_body, shown
 from app.protocols.messenger.talk.wishes import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 
-_MESSAGE = chat_messages.c
+_MESSAGE = REAL.messages.c
 
 #: Makes a file part of a message of a site, a user and a time: its id, name, type and size as JSON. Raises ChatRefusal.
 TakeFile = Callable[[AsyncConnection, int, int, str, int], Awaitable[str]]
@@ -54,6 +56,8 @@ class _Checked(Struct, frozen=True):
 
     post: Post
     is_withheld: bool
+    #: The run of a load test; None: it is a real message.
+    run: str | None
 
 
 class _Numbered(Struct, frozen=True):
@@ -84,11 +88,28 @@ async def accept_all(
 ) -> list[_Outcome]:
     """Stores messages in their order, or answers those of the same requests before. Each has an outcome of its own: one
     that is refused leaves nothing behind but a gap among the numbers."""
+    are_load = [one.wish.kind == LOAD_KIND for one in posts]
+    outcomes: dict[bool, Iterator[_Outcome]] = {}
+    for is_load in sorted(set(are_load)):
+        part = [one for one, is_one in zip(posts, are_load, strict=True) if is_one == is_load]
+        gate = await LoadGate.open(sql, site_id, [one.wish.data for one in part], now) if is_load else None
+        outcomes[is_load] = iter(await _accept_into(sql, site_id, gate, part, now, desk))
+        if gate is not None:
+            await gate.close(sql, site_id, now)
+    return [next(outcomes[is_load]) for is_load in are_load]
+
+
+async def _accept_into(
+    sql: AsyncConnection, site_id: int, gate: LoadGate | None, posts: Sequence[Post], now: int, desk: MessageDesk
+) -> list[_Outcome]:
+    """Accepts real messages, or with a gate those of load tests."""
+    messages = (REAL if gate is None else LOAD).messages
     outcomes: dict[tuple[int, str], _Outcome] = {}
-    known = await _earlier(sql, site_id, posts, outcomes)
-    checked = await _check_all(sql, site_id, [one for one in posts if one.client_key not in known], desk, outcomes)
+    known = await _earlier(sql, site_id, messages, posts, outcomes)
+    checking = _Checking(sql, site_id, desk.bounds, gate, outcomes)
+    checked = await checking.check_all([one for one in posts if one.client_key not in known])
     numbered = await _number_all(sql, site_id, checked, now, desk, outcomes)
-    await _store_all(sql, site_id, numbered, now)
+    await _store_all(sql, site_id, messages, numbered, now)
     for one in numbered:
         key = one.checked.post.client_key
         known[key] = one.checked.post.wish.digest
@@ -97,15 +118,19 @@ async def accept_all(
 
 
 async def _earlier(
-    sql: AsyncConnection, site_id: int, posts: Sequence[Post], outcomes: dict[tuple[int, str], _Outcome]
+    sql: AsyncConnection,
+    site_id: int,
+    messages: Table,
+    posts: Sequence[Post],
+    outcomes: dict[tuple[int, str], _Outcome],
 ) -> dict[tuple[int, str], bytes]:
     """The digests of those messages that are stored already; their outcomes are noted."""
     of_clients = (
-        _MESSAGE.site_id == site_id,
-        _MESSAGE.from_user_id.in_({one.sender.user for one in posts}),
-        _MESSAGE.client_id.in_({one.wish.client_id for one in posts}),
+        messages.c.site_id == site_id,
+        messages.c.from_user_id.in_({one.sender.user for one in posts}),
+        messages.c.client_id.in_({one.wish.client_id for one in posts}),
     )
-    columns = (_MESSAGE.from_user_id, _MESSAGE.client_id, _MESSAGE.id, _MESSAGE.at, _MESSAGE.digest)
+    columns = [messages.c[name] for name in ("from_user_id", "client_id", "id", "at", "digest")]
     found = {}
     for row in await sql.execute(select(*columns).where(*of_clients)):
         key = (row.from_user_id, row.client_id)
@@ -114,30 +139,49 @@ async def _earlier(
     return found
 
 
-async def _check_all(
-    sql: AsyncConnection,
-    site_id: int,
-    posts: Sequence[Post],
-    desk: MessageDesk,
-    outcomes: dict[tuple[int, str], _Outcome],
-) -> list[_Checked]:
-    """The messages that may be written, each once; the refusals of the others are noted."""
-    checked: dict[tuple[int, str], _Checked] = {}
-    # The answer for a sender and a target is the same until this transaction commits.
-    targets: dict[tuple[int, ChatTarget], bool] = {}
-    for post in posts:
-        if post.client_key in checked or post.client_key in outcomes:
-            continue
+class _Checking:
+    """The checks of messages of one transaction. Lives as long as it."""
+
+    def __init__(
+        self,
+        sql: AsyncConnection,
+        site_id: int,
+        bounds: TalkBounds,
+        gate: LoadGate | None,
+        outcomes: dict[tuple[int, str], _Outcome],
+    ) -> None:
+        self._place = (sql, site_id)
+        self._bounds = bounds
+        self._gate = gate
+        self._outcomes = outcomes
+        #: The answer for a sender and a target is the same until the transaction commits.
+        self._targets: dict[tuple[int, ChatTarget], bool] = {}
+
+    async def check_all(self, posts: Sequence[Post]) -> list[_Checked]:
+        """The messages that may be written, each once; the refusals of the others are noted."""
+        checked: dict[tuple[int, str], _Checked] = {}
+        for post in posts:
+            if post.client_key in checked or post.client_key in self._outcomes:
+                continue
+            try:
+                checked[post.client_key] = await self._check(post)
+            except ChatRefusal as refusal:
+                self._outcomes[post.client_key] = refusal
+        return list(checked.values())
+
+    async def _check(self, post: Post) -> _Checked:
         me, to = post.sender.user, post.wish.to
-        try:
-            if (me, to) not in targets:
-                targets[me, to] = await _check_target(sql, site_id, me, to, desk)
-            await _check_named(sql, site_id, me, post.wish)
-        except ChatRefusal as refusal:
-            outcomes[post.client_key] = refusal
-            continue
-        checked[post.client_key] = _Checked(post, targets[me, to])
-    return list(checked.values())
+        if (me, to) not in self._targets:
+            self._targets[me, to] = await _check_target(*self._place, me, to, self._bounds)
+        await _check_named(*self._place, me, post.wish)
+        return _Checked(post, self._targets[me, to], self._run_of(post.wish))
+
+    def _run_of(self, wish: MessageWish) -> str | None:
+        if self._gate is None:
+            return None
+        if (wish.reply_to, wish.forward_of, wish.file) != (None, None, None):
+            raise ChatRefusal("bad_request", "A message of a load test has no file and names no other message.")
+        return self._gate.admit(wish.data, wish.to.room)
 
 
 async def _number_all(
@@ -177,14 +221,17 @@ async def _with_file(
 
 def _numbered(checked: _Checked, number: int, file_info: str | None, now: int, bounds: TalkBounds) -> _Numbered:
     post = checked.post
-    body = event_body("message", shown(_as_seen(number, post.sender, post.wish, file_info, now)))
+    event = "message" if checked.run is None else "load_message"
+    body = event_body(event, shown(_as_seen(number, post.sender, post.wish, file_info, now)))
     if len(body.encode()) > bounds.max_bytes:
         raise ChatRefusal("too_long", f"Expected a message of at most {bounds.max_bytes} bytes.")
     return _Numbered(checked, number, file_info, body)
 
 
-async def _store_all(sql: AsyncConnection, site_id: int, numbered: Sequence[_Numbered], now: int) -> None:
-    """Writes the rows of messages, their words, and the rows of the outbox."""
+async def _store_all(
+    sql: AsyncConnection, site_id: int, messages: Table, numbered: Sequence[_Numbered], now: int
+) -> None:
+    """Writes the rows of messages, their words, and the rows of the outbox. No search finds messages of load tests."""
     if not numbered:
         return
     rows = [
@@ -193,12 +240,16 @@ async def _store_all(sql: AsyncConnection, site_id: int, numbered: Sequence[_Num
             **_columns(one.id, one.checked.post.sender, one.checked.post.wish, now),
             "file_info": one.file_info,
             "is_withheld": one.checked.is_withheld,
+            **({} if one.checked.run is None else {"run": one.checked.run}),
         }
         for one in numbered
     ]
-    stored = await sql.execute(insert(chat_messages).returning(_MESSAGE.id, _MESSAGE.key), rows)
-    keys = {row.id: row.key for row in stored}
-    await index_words(sql, [_indexed(site_id, one, keys[one.id]) for one in numbered], are_new=True)
+    if messages is LOAD.messages:
+        await sql.execute(insert(messages), rows)
+    else:
+        stored = await sql.execute(insert(messages).returning(_MESSAGE.id, _MESSAGE.key), rows)
+        keys = {row.id: row.key for row in stored}
+        await index_words(sql, [_indexed(site_id, one, keys[one.id]) for one in numbered], are_new=True)
     await put(sql, site_id, list(map(_outbox_row, numbered)))
 
 
@@ -210,7 +261,10 @@ def _indexed(site_id: int, one: _Numbered, key: int) -> IndexedText:
 def _outbox_row(one: _Numbered) -> dict[str, Any]:
     sender, to = one.checked.post.sender, one.checked.post.wish.to
     users = addressees(to, sender.user, one.checked.is_withheld)
-    rooms = [shared_room(to.room or 0)] if users is None else [user_room(user) for user in users]
+    if one.checked.run is not None:
+        rooms = [run_room(one.checked.run)]
+    else:
+        rooms = [shared_room(to.room or 0)] if users is None else [user_room(user) for user in users]
     row = {"id": one.id, "rooms": msgspec.json.encode(rooms).decode(), "body": one.body, "message_id": one.id}
     return row | without(sender)
 
@@ -265,12 +319,12 @@ def _as_seen(number: int, sender: ChatSender, wish: MessageWish, file_info: str 
     )
 
 
-async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: ChatTarget, desk: MessageDesk) -> bool:
+async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: ChatTarget, bounds: TalkBounds) -> bool:
     """Whether the message is withheld from its addressee. Raises ChatRefusal where it may not be written."""
     if to.user is None:
         check_writing(await room_facts(sql, site_id, to.room or 0, me))
         return False
-    await check_user(sql, site_id, me, to.user, desk.bounds)
+    await check_user(sql, site_id, me, to.user, bounds)
     return await has_blocked(sql, site_id, to.user, me)
 
 

@@ -19,14 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.directory.sync_place import is_number
-from app.protocols.messenger.journal_tables import (
-    chat_clock,
-    chat_devices,
-    chat_members,
-    chat_messages,
-    chat_receipts,
-    chat_rooms,
-)
+from app.protocols.messenger.journal_message_tables import chat_messages, chat_receipts
+from app.protocols.messenger.journal_tables import chat_clock, chat_devices, chat_members, chat_rooms
 from app.protocols.messenger.talk.journal_search import is_postgres
 from app.protocols.messenger.talk.journal_visible import messages, seen, visible_to
 from app.protocols.messenger.talk.receipt_groups import ReceiptRow, grouped

@@ -6,14 +6,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.journal_tables import (
-    chat_apps,
-    chat_contacts,
-    chat_devices,
-    chat_members,
-    chat_messages,
-    chat_rooms,
-)
+from app.protocols.messenger.journal_message_tables import chat_messages
+from app.protocols.messenger.journal_tables import chat_apps, chat_contacts, chat_devices, chat_members, chat_rooms
 from app.protocols.messenger.talk.rules import RoomFacts
 from app.protocols.messenger.talk.shapes import SeenMessage
 

@@ -7,6 +7,8 @@ MAX_CLIENT_ID_CHARACTERS = 64
 MAX_DATA_BYTES = 32_768
 #: The longest id of a file.
 MAX_FILE_CHARACTERS = 64
+#: The longest name of a run of a load test.
+MAX_RUN_CHARACTERS = 64
 #: Ids of one `receipts`.
 MAX_RECEIPT_IDS = 1_000
 #: Messages of one answer of `history` and of `search`, and about so many bytes.

@@ -18,6 +18,7 @@ from app.protocols.messenger.settings import is_beside
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
 from app.protocols.messenger.talk.events import Announcer, TalkEvents
 from app.protocols.messenger.talk.journal_talk import JournalTalk
+from app.protocols.messenger.talk.load_events import LoadEvents
 from app.protocols.messenger.talk.redis_lease import RedisRelayLease
 from app.protocols.messenger.talk.relay import Relay
 from app.protocols.protocol import NodeServices
@@ -56,13 +57,14 @@ class Talk:
         self._core = TalkCore(services.delivery)
         self._relays: dict[str, tuple[Relay, ReceiptNet]] = {}
         self.notes = DeliveredNotes(self._journal, self.wake, services.counts)
+        self._load = LoadEvents(sql, services.delivery.follow_up)
         self._events = TalkEvents(sql, self.wake, announcer, services.config.max_body_bytes)
         services.delivery.on_acked = self.notes.acked
         services.hook_wakes.append(self._woken)
 
     def handlers(self) -> dict[str, Handler]:
         """The events by name."""
-        return self._events.handlers()
+        return {**self._events.handlers(), **self._load.handlers()}
 
     def add(self, site: Site) -> None:
         """Serves one more site."""

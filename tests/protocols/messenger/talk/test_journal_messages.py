@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from app.protocols.messenger.journal_tables import chat_messages, chat_outbox
+from app.protocols.messenger.journal_message_tables import chat_messages
+from app.protocols.messenger.journal_tables import chat_outbox
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground, refused, texts
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from app.journal.tables import deliveries, devices, messages
-from app.protocols.messenger.journal_tables import chat_receipts, chat_sent, chat_users
+from app.protocols.messenger.journal_message_tables import chat_receipts
+from app.protocols.messenger.journal_tables import chat_sent, chat_users
 from app.protocols.messenger.talk.facts import AckedSeq, SentRow
 from app.protocols.messenger.talk.journal_acks import AckQuestion, ack_page, forget_seqs
 from app.protocols.messenger.talk.journal_outbox import finish

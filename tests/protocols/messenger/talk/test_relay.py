@@ -19,7 +19,8 @@ from app.journal.tables import deliveries, devices
 from app.observe.counts import Counts
 from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.journal_members import place_of_core, rooms_as_of
-from app.protocols.messenger.journal_tables import chat_outbox, chat_receipts, chat_sent
+from app.protocols.messenger.journal_message_tables import chat_receipts
+from app.protocols.messenger.journal_tables import chat_outbox, chat_sent
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
 from app.protocols.messenger.talk.facts import OutboxRow, SentRow
 from app.protocols.messenger.talk.journal_talk import JournalTalk

@@ -1,0 +1,1 @@
+"""Pusher's HTTP API: backends with the packages of Pusher send to sites."""
