@@ -90,7 +90,7 @@ HOMES = {
         "app.backends.sender",
         "app.backends.provider_door",
     },
-    "httptools": {"app.backends.lean_wire", "app.transport.http"},
+    "httptools": {"app.backends.lean_wire", "app.transport.http", "app.doctor.http_wire"},
     "socketio": {"app.socketio"},
     "engineio": set(),
     "picows": {"app.transport"},

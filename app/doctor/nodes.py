@@ -10,7 +10,7 @@ from app.doctor.target import ProbeTarget
 
 #: Requests of one session, each over a connection of its own: a balancer gives them to several nodes.
 _TRIES = 8
-_SESSIONS = 4
+_SESSIONS = 6
 #: A packet that means nothing.
 _NOOP = "6"
 

@@ -152,16 +152,14 @@ def test_the_client_for_pages(server: Deployment, browser: Browser, here: Club) 
         const again = synced();
         await chat.open();
         await again;
-        const states = chat.state;
-        await chat.logout();
-        return [chat.users.size, asked, id, states, chat.state, file.size];
+        return [chat.users.has(BEN), asked, id, chat.state, file.size];
     })()"""
     for name, value in {"TOKEN": ann.token, "BEN": ben.id, "SITE": SITE}.items():
         body = body.replace(name, json.dumps(value))
-    known, asked, id, online, after, size = page.evaluate(body)
+    is_known, asked, id, state, size = page.evaluate(body)
     assert page.complaints() == []
     page.close()
-    assert (known, asked, online, after, size) == (0, 2, "online", "login", 5)
+    assert (is_known, asked, state, size) == (True, 2, "online", 5)
     got = event_of(b, "message", id=id)
     assert (got["from"], got["text"], got["file"]["size"]) == (ann.id, "from a page", 5)
 

@@ -65,7 +65,8 @@ def test_a_healthy_proxy(front: Front, name: str) -> None:
         found = look(proxy.url, _WAIT_SECONDS)
     assert {name: finding.text for name, finding in found.items() if finding.state not in (OK, SKIPPED)} == {}
     assert {name for name, finding in found.items() if finding.state == SKIPPED} <= {"clock"}
-    assert found["nodes"].text == "2 nodes were seen, and each serves all sessions"
+    # By chance Caddy may give all of a few sessions to one node.
+    assert name == "caddy" or found["nodes"].text == "2 nodes were seen, and each serves all sessions"
     assert found["silent poll"].text == f"a poll may be silent until its ping, {PING_SECONDS} s"
 
 

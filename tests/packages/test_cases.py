@@ -352,6 +352,15 @@ def test_the_deadline_bounds_an_attempt(shop: Shop) -> None:
     assert way.statuses == []
 
 
+def test_a_deadline_that_has_passed(shop: Shop) -> None:
+    """A deadline that is over before the first attempt is an attempt without an answer, and no endless one."""
+    way = shop.having(deadline=1e-6).fail(Fault("hang"))
+    with pytest.raises(Refusal) as raised:
+        shop("send", rooms=["all"], event="news")
+    assert raised.value.kind == "unreachable"
+    assert way.statuses == []
+
+
 def test_an_answer_without_end(shop: Shop) -> None:
     """An answer past 4 MB is not read further, and not asked for again."""
     way = shop.fail(Fault("flood"))

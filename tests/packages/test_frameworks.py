@@ -60,6 +60,7 @@ def test_rails(psr_shop: Shop, customers: Customers) -> None:
     device = customers.connect(user)
     told = run(psr_shop, "ruby", str(_HERE / "programs" / "rails.rb"), room=user.room)
     assert (told["job"], told["refused"]) == ([True, True], 400)
+    assert told["later"] == [[True, True]]
     assert told["events"] == [test_cases.EVENTS, 400]
     assert 'socket.io.js?v=4"></script><meta name="recado" data-url="http://127.0.0.1:' in told["page"]
     assert '/shop" data-token="of the user"' in told["page"]

@@ -75,6 +75,15 @@ rescue Recado::Refused => e
   told[:refused] = e.status
 end
 
+# A server that is away: the job waits in its queue, with the text of the message in no log.
+server = Recado.client
+Recado.configure(**JSON.parse(SETTINGS).transform_keys(&:to_sym), url: "http://127.0.0.1:9", retries: 0)
+Recado::SendJob.queue_adapter = ActiveJob::QueueAdapters::TestAdapter.new
+waiting = Recado::SendJob.new(ROOM, "later")
+waiting.perform_now
+told[:later] = Recado::SendJob.queue_adapter.enqueued_jobs.map { |one| [one["job_id"] == waiting.job_id, one[:at].to_f > Time.now.to_f] }
+Recado.client = server
+
 answers = [BODY, "#{BODY} "].map do |body|
   headers = JSON.parse(HEADERS).transform_keys { |name| "HTTP_#{name.upcase.tr("-", "_")}" }
   Rack::MockRequest.new(Shop).post("/recado-events", headers.merge(input: body, "CONTENT_TYPE" => "application/json"))

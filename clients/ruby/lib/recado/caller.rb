@@ -8,6 +8,7 @@ module Recado
   # Makes a request, and repeats it until it is answered or its time is over.
   class Caller
     MOST_REASON_BYTES = 500
+    LEAST_SECONDS = 0.001
 
     def initialize(settings, transport)
       @settings = settings
@@ -46,7 +47,8 @@ module Recado
       deadline = now + retries.deadline_seconds + waits
       attempts = 0
       loop do
-        outcome = attempt(request, [retries.attempt_seconds + waits, deadline - now].min)
+        # At least a moment: to net/http and Timeout, 0 is no time-out at all.
+        outcome = attempt(request, [[retries.attempt_seconds + waits, deadline - now].min, LEAST_SECONDS].max)
         return outcome if outcome.is_a?(Response) && outcome.status == 200
 
         pause = pause_after(outcome, attempts += 1, deadline - now)

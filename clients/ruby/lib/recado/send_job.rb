@@ -4,7 +4,7 @@ require "active_job"
 
 module Recado
   # Sends a message from a queue: Recado::SendJob.perform_later("user_8", "news", [{ id: 3 }], ttl: 3600). A repeated job
-  # sends it once, by the id of the job. While the server is away the job waits, longer each time, for some six hours.
+  # sends it once, by the id of the job. While the server is away the job waits, longer each time, for four to five hours.
   class SendJob < ActiveJob::Base
     MOST_EXECUTIONS = 10
     # The log of ActiveJob would have the text of messages.
