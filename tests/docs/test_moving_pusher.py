@@ -14,6 +14,7 @@ import pytest
 from tests.docs.conftest import TOKEN, Pages, settings_of
 from tests.support.deployment import Deployment
 from tests.support.examples import example
+from tests.support.node_page import NodePage
 from tests.support.processes import REPOSITORY
 from tests.support.server import clean_environment
 from tests.support.tenant import Tenant
@@ -58,6 +59,34 @@ def test_the_packages_reach_the_page(tenant: Tenant, server: Deployment, pages: 
     run(server, "py", lambda text: text.replace('{"id": 7})', f'{{"id": 8}}, "{socket_id}")'))
     run(server, "js")
     assert page.wait_call("show", nth=3) == [{"id": 7}]
+
+
+def test_the_page_takes_messages_of_send(tenant: Tenant, server: Deployment, pages: Pages) -> None:
+    """A message of /send has its value in the page, live and in a `_batch`, beside events of the packages."""
+    tenant.set_rooms(TOKEN, "user_8", "private-orders.7")
+    device = tenant.unique("device")
+    message = {"rooms": ["private-orders.7"], "event": "shipped", "args": [{"id": 9}]}
+
+    def visit() -> NodePage:
+        source = example(_PAGE, "html", 1)
+        page = pages.open(
+            source, change=lambda text: text.replace("090909", device), values={"headers": {}}, after=_TELLS
+        )
+        page.wait_call("settings")
+        return page
+
+    def send() -> None:
+        query = {"site": "newsite", "apiKey": server.key("newsite")}
+        assert server.post("/send", params=query, json=message).status_code == 200
+
+    page = visit()
+    send()
+    assert page.wait_call("show") == [{"id": 9}]
+    page.end()
+    run(server, "py")
+    send()
+    page = visit()
+    assert [page.wait_call("handle", nth=nth) for nth in (1, 2)] == [["shipped", {"id": 7}], ["shipped", {"id": 9}]]
 
 
 _TELLS = 'socket.on("_settings", () => report("settings", headers["X-Socket-ID"]));'
