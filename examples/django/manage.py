@@ -1,7 +1,7 @@
 """A Django project with a page of notes: each note reaches the browsers of its user when its row is committed.
 
     pip install "django>=5.2,<6" clients/python
-    recado serve --sites examples/django/sites.yml
+    recado serve --host 127.0.0.1 --sites examples/django/sites.yml
     cd examples/django
     python manage.py migrate --run-syncdb
     python manage.py runserver 8001

@@ -1,6 +1,6 @@
 // An Express application with a page of notes: each note reaches the browsers of its user.
 //
-//   recado serve --sites examples/express/sites.yml
+//   recado serve --host 127.0.0.1 --sites examples/express/sites.yml
 //   cd examples/express
 //   npm install
 //   node server.mjs

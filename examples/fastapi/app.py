@@ -1,7 +1,7 @@
 """A FastAPI application with a page of notes: each note reaches the browsers of its user.
 
     pip install fastapi uvicorn clients/python
-    recado serve --sites examples/fastapi/sites.yml
+    recado serve --host 127.0.0.1 --sites examples/fastapi/sites.yml
     cd examples/fastapi
     uvicorn app:app --port 8002
 

@@ -3,7 +3,7 @@
 # A backend built as a Rails application is: routes, controllers, a model that tells of its notes. It runs without the
 # framework, and its page shows notes: each note reaches the browsers of its user.
 #
-#   recado serve --sites examples/rails-style/sites.yml
+#   recado serve --host 127.0.0.1 --sites examples/rails-style/sites.yml
 #   cd examples/rails-style
 #   ruby server.rb
 #

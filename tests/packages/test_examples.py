@@ -36,7 +36,7 @@ def commands_of(name: str) -> list[str]:
     """The commands at the head of an example, without those that install libraries and start Recado."""
     text = (REPOSITORY / "examples" / name / EXAMPLES[name][0]).read_text()
     lines = re.findall(r"^(?:(?://|#)   | {4})(\w.*)$", text.partition("Then open")[0], re.MULTILINE)
-    assert f"recado serve --sites examples/{name}/sites.yml" in lines
+    assert f"recado serve --host 127.0.0.1 --sites examples/{name}/sites.yml" in lines
     return [line for line in lines if not re.match(r"(pip|npm) install|recado serve", line)]
 
 

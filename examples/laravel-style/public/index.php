@@ -3,7 +3,7 @@
 // A backend built as a Laravel application is: routes, controllers, an event that is broadcast. It runs without the
 // framework, and its page shows notes: each note reaches the browsers of its user.
 //
-//   recado serve --sites examples/laravel-style/sites.yml
+//   recado serve --host 127.0.0.1 --sites examples/laravel-style/sites.yml
 //   cd examples/laravel-style
 //   php -S 127.0.0.1:8004 public/index.php
 //
