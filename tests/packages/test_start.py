@@ -87,19 +87,19 @@ def test_from_an_empty_folder_to_a_message(
         opened.click(opened.find("button", "Say hello"))
         eventually(lambda: "Hello from" in opened.text(inbox), "the message", LONGEST_SECONDS)
         seconds = time.monotonic() - begin
+        assert opened.complaints() == []
         opened.visit("about:blank")
         subprocess.run(["sh", "-eu", "-c", send], check=True, capture_output=True, timeout=LONGEST_SECONDS)
         opened.visit(f"http://127.0.0.1:{backend}/")
         inbox = opened.find("list", "Inbox")
         eventually(lambda: "Hello from" in opened.text(inbox), "the message that was missed", LONGEST_SECONDS)
-        assert opened.complaints() == []
         opened.close()
         # The files of the reader stand in nobody's way: an app.py is not the server's.
         messages = f"http://127.0.0.1:{server}/messages"
         eventually(lambda: httpx.get(messages, params=MESSAGES).status_code == 200, "the journal", LONGEST_SECONDS)
         os.kill(int((empty / "server.pid").read_text()), signal.SIGTERM)
         eventually(partial(refusal, f"http://127.0.0.1:{backend}/hello"), "a refusal with a reason", LONGEST_SECONDS)
-        assert is_up(f"http://127.0.0.1:{backend}/", reader)
+        eventually(partial(is_up, f"http://127.0.0.1:{backend}/", reader), "the page without a server", LONGEST_SECONDS)
     finally:
         reader.end()
     tell(f"{page}: {seconds:.1f} s from an empty folder to the message")
