@@ -10,7 +10,7 @@ import pytest
 
 from app.doctor.finding import FAULT, shown
 from app.doctor.http_wire import MAX_PAGE_BYTES, ProbeError, begun, fetch
-from app.doctor.pages import look_at_clock
+from app.doctor.pages import look_at_clock, look_at_origins
 from app.doctor.target import ProbeTarget
 from app.doctor.way_in import look_at_address
 
@@ -100,6 +100,29 @@ async def test_a_silent_server() -> None:
     async with answering(b"", closes=False) as target:
         finding, _ = await look_at_address(ProbeTarget(target.host, target.port, None, "", 0.2))
     assert finding.text.endswith("no answer in time")
+
+
+async def test_a_session_whose_close_is_not_answered() -> None:
+    """A server that stops to answer costs the time of an answer, and that of a close: the deadline does not wait for
+    the close of the session."""
+    head = b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n"
+    opened = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if b"sid=" in line:
+            opened.set()
+            await reader.read(-1)
+        else:
+            greeting = b'0{"sid":"a.aaaaaaaaaa","pingInterval":1,"pingTimeout":1}'
+            writer.write(head % len(greeting) + greeting)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        target = ProbeTarget("127.0.0.1", server.sockets[0].getsockname()[1], None, "", 0.3)
+        with pytest.raises(TimeoutError):
+            await look_at_origins(target, "one", None)
+    assert opened.is_set()
 
 
 async def test_a_clock_that_is_wrong() -> None:
