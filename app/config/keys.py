@@ -78,6 +78,14 @@ _Days = Annotated[float, Meta(gt=0, le=36_500)]
 _JournalTable = Annotated[str, matching(rf"^({'|'.join(JOURNAL_TABLES)})\Z", f"one of {', '.join(JOURNAL_TABLES)}")]
 
 
+#: The patterns of a site, and the characters of one.
+MOST_ROOM_PATTERNS = 100
+MAX_ROOM_PATTERN = 1_000
+#: The highest value of `presence.members`. A node keeps so many users of each watched room.
+MAX_LISTED_MEMBERS = 1_000
+
+_RoomPattern = Annotated[str, Meta(min_length=1, max_length=MAX_ROOM_PATTERN)]
+
 #: The characters of an operator's password.
 MIN_PASSWORD = 10
 MAX_PASSWORD = 256
@@ -188,6 +196,14 @@ class JwtSection(Section):
 
     def __repr__(self) -> str:
         return "JwtSection()"
+
+
+class PresenceSection(Section):
+    """`presence:`"""
+
+    rooms: Annotated[tuple[_RoomPattern, ...], Meta(min_length=1, max_length=MOST_ROOM_PATTERNS)] | None = None
+    members: Annotated[int, Meta(ge=1, le=MAX_LISTED_MEMBERS)] | None = None
+    grace_seconds: Annotated[float, Meta(ge=0, le=3600)] | None = field(name="grace", default=None)
 
 
 class SharedKeys(Section):
@@ -315,6 +331,7 @@ class SiteKeys(SharedKeys):
     update_user_url: HttpUrl | None = field(name="updateUserUrl", default=None)
     public_channel: Text | None = field(name="publicChannel", default=None)
     origins: tuple[_Origin, ...] | None = None
+    presence: PresenceSection | bool | None = None
     binds: dict[Text, Text] | None = None
     webhook: WebhookSection | None = None
     idempotency_ttl_seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = field(name="idempotency_ttl", default=None)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from app.config.issuers import read_issuers
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
+from app.config.presence import read_presence
 from app.config.section import AS_WRITTEN, Section, decode_block
 from app.config.settings import CANARY_SITE, Config, ConsoleSettings, OidcSettings, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
@@ -340,6 +341,7 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
         given |= _keys_of(block, place)
     with mistakes.noted():
         given |= {"jwt": read_issuers(block.jwt, f"{place}.jwt")} if block.jwt else {}
+    given |= read_presence(block.presence)
     if block.api_key is None:
         mistakes.add(f"{place}: apiKey is missing, expected the text that /send must present")
     mistakes.raise_any()

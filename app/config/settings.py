@@ -189,6 +189,17 @@ class WebhookSettings(Struct, frozen=True, kw_only=True):
         return f"Webhook({', '.join(self.events)})"
 
 
+class PresenceSettings(Struct, frozen=True, kw_only=True):
+    """The rooms whose users are told of."""
+
+    #: Patterns in which `*` stands for any text.
+    rooms: tuple[str, ...] = ("*",)
+    #: A room with more users has their number only.
+    members: int = 500
+    #: A user without any device for this time has left.
+    grace_seconds: float = 10.0
+
+
 class JwtIssuer(Struct, frozen=True, kw_only=True):
     """An issuer whose tokens a site takes without a request to authUrl, and one kind of key. Its repr has no secret."""
 
@@ -235,6 +246,8 @@ class Site(Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] | None = None
     #: 0 means that a device never expires.
     device_ttl_seconds: int = 3600
+    #: None: nobody is told of users in rooms.
+    presence: PresenceSettings | None = None
     queue_limit: QueueLimit = QueueLimit()
     batch_limit: BatchLimit = BatchLimit()
     outbox_limit_bytes: int = 1_000_000

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 
 from msgspec import Struct
 
-from app.doctor.finding import FAULT, Finding
+from app.doctor.finding import FAULT, OK, Finding
 from app.doctor.http_wire import ProbeError
 from app.doctor.nodes import look_at_nodes
 from app.doctor.pages import look_at_clock, look_at_metrics, look_at_origins
@@ -49,7 +49,7 @@ async def examine(order: ExaminationOrder) -> list[Finding]:
         "published": look_at_metrics(target),
         "clock": look_at_clock(target),
         "silent websocket": look_at_silent_websocket(target, greeting, order.wait_seconds),
-        "silent poll": look_at_silent_poll(target, greeting, order.wait_seconds),
+        "silent poll": look_at_silent_poll(target, greeting, order.wait_seconds, has_good_nodes=nodes.state == OK),
     }
     found = await asyncio.gather(*(_outcome(name, check) for name, check in checks.items()))
     return [address, nodes, *found]

@@ -78,8 +78,10 @@ async def look_at_silent_websocket(target: ProbeTarget, greeting: Greeting, most
     return await _silent("silent websocket", "a WebSocket", greeting, most_seconds, wait)
 
 
-async def look_at_silent_poll(target: ProbeTarget, greeting: Greeting, most_seconds: float) -> Finding:
-    """Whether a poll may wait until the ping."""
+async def look_at_silent_poll(
+    target: ProbeTarget, greeting: Greeting, most_seconds: float, *, has_good_nodes: bool
+) -> Finding:
+    """Whether a poll may wait until the ping. `has_good_nodes`: each node serves all sessions."""
 
     async def wait() -> str:
         try:
@@ -91,7 +93,7 @@ async def look_at_silent_poll(target: ProbeTarget, greeting: Greeting, most_seco
                         break
         except ProbeError:
             return "cut"
-        if refusal_code(page) == 1:
+        if refusal_code(page) == 1 and not has_good_nodes:
             return "skip: the session is known at one node only, see nodes"
         if page.status != 200:
             return f"cut with {page.status}"

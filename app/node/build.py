@@ -116,7 +116,8 @@ class Services:
         )
         self._reading, self._calls = new_reading_pool(), NodeCalls(redis, node)
         parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
-        self._offered = offered = NodeServices(config, node, *parts, self._reading, self._calls, self.bus.hook_wakes)
+        heard = (self.bus.hook_wakes, self.bus.presence_changes)
+        self._offered = offered = NodeServices(config, node, *parts, self._reading, self._calls, *heard)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         self.socket_server = SocketServer(

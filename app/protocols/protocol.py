@@ -67,6 +67,8 @@ class NodeServices(Struct, frozen=True):
     calls: NodeAsking
     #: Called with the name of a site whose outbox has events, on the node that sends them.
     hook_wakes: list[Callable[[str], None]] = []
+    #: Called with each change in a room that this node watches, as Redis has published it.
+    presence_changes: list[Callable[[bytes], None]] = []
     #: The protocols that handle events of clients which another one admits.
     handlings: list[EventHandling] = []
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its

@@ -22,8 +22,10 @@ from app.store.node_calls import ANSWER, CALL
 _log = structlog.get_logger(__name__)
 #: The begin of a bus message that is no message, and has no counter.
 _HOOKS = b"hooks\n"
-#: The begins of calls between nodes; see `node_calls.py`.
-_ASIDE = (_HOOKS, CALL, ANSWER)
+#: The same: a change in a room that this node watches; see lua/_inside.lua.
+_PRESENCE = b"presence\n"
+#: The begins of all of them; those of calls between nodes are in `node_calls.py`.
+_ASIDE = (_HOOKS, _PRESENCE, CALL, ANSWER)
 _rooms_decoder = msgspec.json.Decoder(list[str])
 
 
@@ -49,6 +51,8 @@ class Bus:
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         #: Called with the name of a site whose outbox has events, see lua/_wake.lua.
         self.hook_wakes: list[Callable[[str], None]] = []
+        #: Called with each change in a watched room.
+        self.presence_changes: list[Callable[[bytes], None]] = []
         #: Called with each call of another node, and with each answer.
         self.on_call: Callable[[bytes], None] = lambda data: None
         self._sites = [site.name for site in sites]
@@ -120,7 +124,11 @@ class Bus:
         self._listener.message_published(site, counter, message)
 
     def _receive_aside(self, data: bytes) -> None:
-        """A call, or a wake: these are no messages, and have no counter."""
+        """A call, a wake or a change in a room: these are no messages, and have no counter."""
+        if data.startswith(_PRESENCE):
+            for hear in self.presence_changes:
+                hear(data.removeprefix(_PRESENCE))
+            return
         if not data.startswith(_HOOKS):
             self.on_call(data)
             return

@@ -6,7 +6,6 @@ sites add nothing to it.
 """
 
 import asyncio
-import heapq
 import itertools
 from collections.abc import Awaitable, Iterable
 from time import monotonic
@@ -15,6 +14,7 @@ from typing import Any
 import structlog
 
 from app.config.settings import Site
+from app.core.due_sites import DueSites
 from app.errors import StoreError, StoreUnavailable
 from app.redis.client import Commands
 from app.store.keys import prefix
@@ -31,35 +31,6 @@ LOOKED_AT_SITES = 5
 _RETRY_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
-
-
-class DueSites:
-    """When each site is due: the earliest time counts. Time is passed in."""
-
-    def __init__(self) -> None:
-        self._due: dict[str, float] = {}
-        #: The same, earliest first, with entries that an earlier time has replaced.
-        self._heap: list[tuple[float, str]] = []
-
-    def __contains__(self, site: str) -> bool:
-        """Whether the site is noted."""
-        return site in self._due
-
-    def note(self, site: str, due: float) -> None:
-        """Notes a site, unless it is noted for an earlier time."""
-        if due < self._due.get(site, float("inf")):
-            self._due[site] = due
-            heapq.heappush(self._heap, (due, site))
-
-    def take(self, now: float, most: int) -> list[str]:
-        """Takes out sites that are due."""
-        taken: list[str] = []
-        while self._heap and self._heap[0][0] <= now and len(taken) < most:
-            due, site = heapq.heappop(self._heap)
-            if self._due.get(site) == due:
-                del self._due[site]
-                taken.append(site)
-        return taken
 
 
 class Expiry:

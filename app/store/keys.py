@@ -57,6 +57,14 @@
 | hook_attempts | list | the last attempts as JSON, newest first |
 | online | hash | user room → when the backend was told that the user is online, in ms |
 | leaving | sorted set | user room without any device by the time when the backend is to be told |
+| presence | string | grace in ms and most members of a site with presence; expires, see `lua/_inside.lua` |
+| present | hash | user room → since when the user is present, in ms; expires without beats |
+| parting | sorted set | user room of a present user without any device by the end of its grace; expires without beats |
+| watched | set | rooms, lower case, with a watcher on any node |
+| watching:<node> | set | the rooms that a node watches |
+| watch:<room, lower case> | hash | version, is_read: its users are known, n:<node>: 1 for each node that watches it |
+| inside:<room, lower case> | hash | user room → since when, in ms, of the present users in a watched room |
+| watch_quiet:<room, lower case> | string | a change in a room with too many users was told within a second |
 | key_uses | hash | name of an API key → when it was last used, in ms, to within some seconds |
 | on_nodes | hash | node → its connections, and how authUrl does there, as JSON; see `app/catalog/site_facts.py` |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |

@@ -50,7 +50,7 @@ def sites_of_the_docs(tenant: Tenant) -> dict[str, dict[str, Any]]:
     backend = {"authUrl": f"{tenant.url}/rooms", "updateUserUrl": f"{tenant.url}/users/:id", "apiKey": 54321}
     channels, topics = settings_of("docs/channels.md")["shop"], settings_of("docs/topics.md")["shop"]
     return {
-        "newsite": settings_of("docs/clients.md")["newsite"] | backend,
+        "newsite": settings_of("docs/clients.md")["newsite"] | backend | {"presence": True},
         # The same page on a site without userRoomPrefix: its events have no acknowledging function.
         "plain": {"authUrl": f"{tenant.url}/rooms", "apiKey": 54321},
         "shop": channels | topics,

@@ -99,6 +99,8 @@ STORIES = {
     "docs/delivery.md json 1",
     "docs/delivery.md sh 1",
     "docs/messenger.md py 1",
+    "docs/presence.md html 1",
+    "docs/presence.md json 1",
     "docs/redis-publish.md html 1",
     "docs/redis-publish.md json 1",
     "docs/redis-publish.md sh 1",
@@ -149,6 +151,18 @@ def test_commands_run(commands: Example, run: Run, server: Deployment) -> None:
     printed = run(commands.text)
     expected = len(re.findall(r"curl .*/(?:send|tickets)\?", commands.text))
     assert printed.count("OK") >= expected
+
+
+def test_presence_of_a_page(pages: Pages, run: Run, tenant: Tenant) -> None:
+    """The page shows its own user, and the answer of GET /presence is of the form of the example."""
+    tenant.set_rooms(TOKEN, *json.loads(example("docs/backends.md", "json", 1).text))
+    page = example("docs/presence.md", "html", 1)
+    opened = pages.open(page, change=lambda text: text.replace('"d1"', f'"{tenant.unique("device")}"'))
+    count, users = opened.wait_call("show")
+    assert (count, users) == (1, ["user_8"])
+    shown = json.loads(run(example("docs/presence.md", "sh", 1).text))
+    assert shape(shown) == shape(json.loads(example("docs/presence.md", "json", 1).text))
+    assert [one["user"] for one in shown["users"]] == users
 
 
 @pytest.mark.parametrize("page", [example("README.md", "html", 1), PAGE], ids=str)

@@ -14,7 +14,7 @@ from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable
 from app.redis.client import Redis
 from app.store import expiry
-from app.store.expiry import DueSites, Expiry
+from app.store.expiry import Expiry
 from app.store.keys import prefix
 from app.store.queues import RedisQueues
 from tests.support.store import make_site
@@ -56,21 +56,6 @@ def known(valkey: Valkey, site: Site) -> int:
     """The number of devices that Redis knows in the site."""
     count: Any = valkey.client.hlen(prefix(site.name) + "devices")
     return int(count)
-
-
-def test_earliest_time_counts() -> None:
-    """A site is taken once, at the earliest time that was noted for it; due sites come in order and in parts."""
-    due = DueSites()
-    for site, at in (("a", 5.0), ("b", 3.0), ("a", 2.0), ("a", 9.0), ("c", 4.0)):
-        due.note(site, at)
-    assert due.take(1.0, 10) == []
-    assert "a" in due
-    assert due.take(4.0, 2) == ["a", "b"]
-    assert "a" not in due
-    assert due.take(9.0, 10) == ["c"]
-    due.note("a", 12.0)
-    assert due.take(11.0, 10) == []
-    assert due.take(12.0, 10) == ["a"]
 
 
 async def test_own_departures_need_no_look(

@@ -27,8 +27,10 @@ from app.protocols.handling import AdmittedClient, EventHandling, HandledClient
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of, wants_positions
 from app.protocols.sites.ports import UserUpdates
+from app.protocols.sites.presence import RoomPresence
 from app.protocols.sites.pusher.settings import PusherApp, socket_id
 from app.protocols.sites.receiver import PositionReceiver, SiteReceiver
+from app.protocols.sites.room_picture import STATE as PRESENCE_EVENT
 from app.protocols.sites.ticket_renewal import TicketRenewals
 from app.protocols.sites.token_expiry import EVENT as TOKEN_EVENT
 from app.protocols.sites.token_expiry import TokenExpiries, TokenTerm
@@ -68,6 +70,8 @@ class SitesApplication:
         self._updates = updates
         #: Called with each client that has connected, and its connection.
         self.on_connected: Callable[[NamespaceConnection, Connection], None] = lambda client, connection: None
+        #: Set once, before the first client comes; None: clients watch no rooms.
+        self.presence: RoomPresence | None = None
 
     def add(self, site: Site) -> None:
         """Makes what all connections of a site share, before `sites` has the site."""
@@ -205,6 +209,8 @@ class SitesApplication:
         receiver = connection.state
         if event == TOKEN_EVENT and isinstance(receiver, SiteReceiver) and receiver.term is not None:
             self._expiries.receive(receiver.term, args, partial(_answer, connection, ack_id))
+        elif event == PRESENCE_EVENT and self._watch_room(connection, args, ack_id):
+            return
         elif isinstance(receiver, SiteReceiver) and receiver.handled is not None:
             receiver.handled.event_received(event, args, ack_id)
         elif ack_id is not None:
@@ -227,6 +233,8 @@ class SitesApplication:
         if receiver.handled is not None:
             receiver.handled.left()
         site = receiver.connection.site
+        if receiver.watches is not None and self.presence is not None:
+            self.presence.left(receiver, site)
         users, token, now = receiver.users, receiver.token, datetime.now(UTC)
 
         def report(is_ours: list[bool]) -> None:
@@ -246,6 +254,22 @@ class SitesApplication:
         _log.info(
             "disconnected", site=site.name, connection=connection.log_name, device=receiver.device_id, reason=reason
         )
+
+    def _watch_room(self, connection: NamespaceConnection, args: list[Any], ack_id: int | None) -> bool:
+        """Has a client watch a room, or watch it no more; False in a site without presence."""
+        receiver = connection.state
+        if self.presence is None or not isinstance(receiver, SiteReceiver) or receiver.connection is None:
+            return False
+        site = receiver.connection.site
+        if site.presence is None:
+            return False
+
+        def answer(body: bytes) -> None:
+            if ack_id is not None and not connection.is_closed:
+                connection.send_ack_body(ack_id, b"[%b]" % body)
+
+        self.presence.request(receiver, site, args, None if ack_id is None else answer)
+        return True
 
     async def aclose(self) -> None:
         """Ends the checks of new tokens. The connections have ended by now."""

@@ -80,6 +80,8 @@ class RoomChanges:
         handlings: Sequence[EventHandling] = (),
     ) -> None:
         """`handlings` may grow."""
+        #: Called with each connection whose rooms have changed, and its site.
+        self.on_moved: Callable[[Any, str], None] = lambda holder, site: None
         self._crew = crew
         self._store = store
         self._live = live
@@ -118,6 +120,7 @@ class RoomChanges:
         async for holder in look_in_turns(self._live(order.site)):
             if inputs.user in holder.rooms:
                 holder.rooms = _changed(holder.rooms, inputs)
+                self.on_moved(holder, order.site)
                 found += 1
         return found
 

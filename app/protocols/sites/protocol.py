@@ -1,5 +1,5 @@
-"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect, POST /rooms, DELETE /tickets, and Pusher's
-HTTP API."""
+"""The protocol of sites: users over Socket.IO, POST /send, /disconnect and /rooms, GET /presence, DELETE /tickets, and
+Pusher's HTTP API."""
 
 from collections.abc import Iterator
 
@@ -20,12 +20,15 @@ from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_rou
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.page_client import page_client_routes
+from app.protocols.sites.presence import RoomPresence
+from app.protocols.sites.present_users import PresenceQuestions, presence_operations, presence_routes
 from app.protocols.sites.pusher.apps import PusherApps
 from app.protocols.sites.pusher.endpoint import PusherEndpoint, PusherParts
 from app.protocols.sites.pusher.occupancy import Occupancy
 from app.protocols.sites.pusher.settings import SECTION as PUSHER_SECTION
 from app.protocols.sites.pusher.settings import check_apps
 from app.protocols.sites.receiver import SiteReceiver
+from app.protocols.sites.redis_presence import RedisPresence
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
 from app.protocols.sites.revocation import Revocation, revocation_routes, ticket_operations
@@ -57,6 +60,7 @@ class _NodeSites(NodeProtocol):
         revocation = Revocation(tickets, services.handlings)
         self._upgrades = Upgrades(RedisUpgrades(services.redis))
         self._application.on_connected = self._upgrades.connected
+        self._presence = self._new_presence(services)
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
@@ -66,7 +70,9 @@ class _NodeSites(NodeProtocol):
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self._kicks = Kicks(services.calls, self._application.live, revocation, counts)
         live = self._application.live
+        questions = PresenceQuestions(RedisPresence(services.redis, services.node))
         changes = RoomChanges(services.calls, delivery.follow_up, live, tickets, services.handlings)
+        changes.on_moved = self._presence.moved
         sender = Sender(delivery, services.ids)
         self._apps = PusherApps(config.sites)
         occupancy = Occupancy(services.calls, config.sites, live)
@@ -78,20 +84,31 @@ class _NodeSites(NodeProtocol):
             *revocation_routes(config.sites, ApiKeys(config.sites, counts), revocation, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
             *rooms_routes(config.sites, changes, counts),
+            *presence_routes(config.sites, questions, counts),
             *page_client_routes(),
         ]
         services.operations.extend(ticket_operations(revocation))
         services.operations.extend(disconnect_operations(self._kicks))
         services.operations.extend(rooms_operations(changes))
+        services.operations.extend(presence_operations(questions))
         services.operations.extend(send_operations(self._send, config.port))
+
+    def _new_presence(self, services: NodeServices) -> RoomPresence:
+        presence = RoomPresence(services.config.sites, RedisPresence(services.redis, services.node))
+        self._application.presence = presence
+        services.burials.append(presence.bury)
+        services.presence_changes.append(presence.hear)
+        services.delivery.on_interrupted.append(presence.interrupted)
+        return presence
 
     def live(self, site: str) -> Iterator[SiteReceiver]:
         """Lists its connections of a site."""
         return self._application.live(site)
 
     async def start(self) -> None:
-        """Begins to look for clients that change their transport."""
+        """Begins to look for clients that change their transport, and turns presence on. Raises StoreUnavailable."""
         self._upgrades.start()
+        await self._presence.start()
 
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
@@ -110,11 +127,13 @@ class _NodeSites(NodeProtocol):
         self._directory.forget(site.name)
         self._sets.forget(site.name)
         self._gate.forget(site.name)
+        await self._presence.remove(site.name)
 
     async def close(self) -> None:
         """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""
         await self._upgrades.close()
         await self._kicks.aclose()
+        await self._presence.aclose()
         await self._application.aclose()
         await self._sets.aclose()
         await self._updates.aclose()
@@ -122,7 +141,7 @@ class _NodeSites(NodeProtocol):
 
 
 def _check(config: Config) -> None:
-    """Raises ConfigError for keys that cannot be read, and for apps that cannot be told apart."""
+    """Raises ConfigError for keys that cannot be read, apps that cannot be told apart, and presence without users."""
     mistakes = Mistakes()
     with mistakes.noted():
         check_apps(config)
@@ -132,6 +151,8 @@ def _check(config: Config) -> None:
                 configured_keys(issuer)
             except KeyUnusable as error:
                 mistakes.add(f"site {site.name!r}: jwt, issuer {issuer.issuer!r}: public_key: {error}")
+        if site.presence is not None and not site.has_queues:
+            mistakes.add(f"site {site.name!r}: presence: expected it beside userRoomPrefix, without which are no users")
     mistakes.raise_any()
 
 

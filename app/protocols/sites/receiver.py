@@ -21,7 +21,7 @@ KICKED = "ended by the backend"
 class SiteReceiver(DeviceReceiver):
     """How the core writes to one connection of a site. Lives as long as the connection."""
 
-    __slots__ = ("_client", "handled", "renewal", "rooms", "term", "token", "users")
+    __slots__ = ("_client", "handled", "renewal", "rooms", "term", "token", "users", "watches")
 
     def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
         """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
@@ -38,6 +38,8 @@ class SiteReceiver(DeviceReceiver):
         #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
         self.users: Sequence[str] = ()
         self.token: str | None = None
+        #: The `Watches` of a client that has asked for users in rooms.
+        self.watches: Any = None
 
     @property
     def is_over(self) -> bool:

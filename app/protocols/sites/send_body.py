@@ -21,9 +21,9 @@ from app.protocols.validation import decode_json, explain
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
-RESERVED_EVENTS = frozenset(("_batch", "_closed", "_resync", "_settings", "_token_expiring", "_withdraw")) | frozenset(
-    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
-)
+RESERVED_EVENTS = frozenset(
+    ("_batch", "_closed", "_join", "_leave", "_presence", "_resync", "_settings", "_token_expiring", "_withdraw")
+) | frozenset(("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"))
 
 #: The lists and objects of one message. Browsers build each, and here their nesting is looked at.
 MAX_CONTAINERS = 50_000

@@ -39,6 +39,28 @@ local function state_of(handle)
   return table.concat(nodes, ',')
 end
 
+-- The user whose device connects in this run, with its rooms before when its last device was forgotten for that.
+local coming = {}
+
+-- Tells those who ask for it that a device has left, or with `rooms` that nothing is known of its user any more, which was
+-- in these rooms. The functions within are made in few runs.
+local function tell_left(handle, user, now, rooms)
+-- include comings here
+-- include tell here
+  if rooms then
+    note_forgetting(user, rooms)
+    return
+  end
+  note_leaving(user, now)
+  -- A request that waits for acks does not wait for a device that has left.
+  for _, seq in ipairs(call('EXISTS', P .. 'waits') == 1 and call('LRANGE', P .. 'queue:' .. handle, 0, -1) or {}) do
+    if call('ZSCORE', P .. 'waits', seq) then
+      local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
+      tell(held[1], 'left', string.sub(P, 9, -3), seq, held[2], handle, '', '')
+    end
+  end
+end
+
 -- Forgets a device that is away: no key, field or member names it any more, nor its user if this was the last device.
 -- `state` and `reason` are the fate of its messages. Answers in how many rooms it was.
 local function remove_device(handle, state, reason)
@@ -53,7 +75,13 @@ local function remove_device(handle, state, reason)
   call('HDEL', P .. 'user:' .. user, handle)
   call('HDEL', P .. 'devices', device_name(user, device))
   call('DEL', key)
-  if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
+  if call('EXISTS', P .. 'user:' .. user) == 1 then return #rooms end
+  call('HDEL', P .. 'users', user)
+  if coming.user == user then
+    coming.rooms = rooms
+  elseif call('EXISTS', P .. 'presence') == 1 then
+    tell_left(handle, user, 0, rooms)
+  end
   return #rooms
 end
 
@@ -73,17 +101,19 @@ local function forget_devices(handles, state, reason)
   return #handles
 end
 
--- Tells those who ask for it that a device has left. The functions within are made in few runs.
-local function tell_left(handle, user, now)
--- include presence here
--- include tell here
-  note_leaving(user, now)
-  -- A request that waits for acks does not wait for a device that has left.
-  for _, seq in ipairs(call('EXISTS', P .. 'waits') == 1 and call('LRANGE', P .. 'queue:' .. handle, 0, -1) or {}) do
-    if call('ZSCORE', P .. 'waits', seq) then
-      local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
-      tell(held[1], 'left', string.sub(P, 9, -3), seq, held[2], handle, '', '')
+-- A device has left in a site with presence, where nobody is told: the rules are those of _online.lua.
+local function leave_untold(user, now)
+  if call('HEXISTS', P .. 'present', user) == 0 then return end
+  if call('HLEN', P .. 'user:' .. user) > 1 then
+    for _, state in ipairs(call('HVALS', P .. 'user:' .. user)) do
+      if string.byte(state) ~= 64 then return end -- '@'
     end
+  end
+  local grace = tonumber(string.match(call('GET', P .. 'presence'), '^%d+'))
+  if grace == 0 then
+    call('HDEL', P .. 'present', user)
+  else
+    call('ZADD', P .. 'parting', 'NX', now + grace, user)
   end
 end
 
@@ -104,7 +134,11 @@ local function remove_connection(handle, node, number, now, ttl, written)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)
-  if string.byte(state) == 64 and call('EXISTS', P .. 'hook_events', P .. 'waits') > 0 then -- '@'
+  if string.byte(state) ~= 64 then return 1, #rooms end -- '@'
+  local told = call('EXISTS', P .. 'hook_events', P .. 'waits', P .. 'watched', P .. 'presence')
+  if told == 1 and call('EXISTS', P .. 'presence') == 1 then
+    leave_untold(user, now)
+  elseif told > 0 then
     tell_left(handle, user, now)
   end
   return 1, #rooms

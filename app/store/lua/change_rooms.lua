@@ -1,5 +1,6 @@
 -- include clock
 -- include move
+-- include inside
 -- Lets a user join rooms and leave rooms, with all its devices, connected or away. The user room itself stays.
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request, '' = none | number of this change, '' = nobody counts | user room
@@ -32,4 +33,6 @@ table.sort(new)
 call('HSET', P .. 'users', user, cjson.encode(new))
 local states = call('HGETALL', P .. 'user:' .. user)
 move_devices(states, old, new)
+local room_presence = call('EXISTS', P .. 'presence') == 1 and inside_of_site()
+if room_presence then room_presence.move(user, now, old, new) end
 return #states / 2

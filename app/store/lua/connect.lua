@@ -24,16 +24,19 @@ local rooms = cjson.decode(packed)
 local answer = { last_seq() }
 
 -- The rooms of a user are those of its newest connection: the user's other devices move to them. Devices in the public
--- channel have nothing else in common: each of them has the rooms of its own newest connection.
+-- channel have nothing else in common: each of them has the rooms of its own newest connection. Answers the rooms before,
+-- nil where there were none or the same.
 local function move(user, handle)
   local is_public = user == ARGV[8]
   local key, field = P .. 'users', user
   if is_public then key, field = P .. 'device:' .. handle, 'rooms' end
   local old = call('HGET', key, field)
-  if old == packed then return end
+  if old == packed then return nil end
   call('HSET', key, field, packed)
-  if not old then return end
-  move_devices(is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user), cjson.decode(old), rooms)
+  if not old then return nil end
+  old = cjson.decode(old)
+  move_devices(is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user), old, rooms)
+  return old
 end
 
 -- Of a user with more devices so many are looked at: all of them, unless very many are connected.
@@ -109,23 +112,41 @@ local function put_client(words)
   return words
 end
 
-local has_hooks = call('EXISTS', P .. 'hook_events') == 1
-local function tell_coming(user)
--- include presence here
-  note_coming(user, now)
+-- How many of these there are: a webhook, rooms that somebody watches, presence.
+local told = call('EXISTS', P .. 'hook_events', P .. 'watched', P .. 'presence')
+local function tell_coming(user, old)
+-- include comings here
+  note_coming(user, now, rooms, old)
+end
+
+-- With presence alone nobody is told, so few commands do: the rules are those of _online.lua.
+local function come_untold(user)
+  local due = call('ZSCORE', P .. 'parting', user)
+  if due then
+    call('ZREM', P .. 'parting', user)
+    if tonumber(due) <= now then call('HDEL', P .. 'present', user) end
+  end
+  call('HSETNX', P .. 'present', user, string.format('%.0f', now))
 end
 
 for i = 14, #ARGV do
   local user = ARGV[i]
+  coming = { user = user }
   local handle = handle_of(user)
   -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
-  move(user, handle)
+  local old = move(user, handle)
   -- With its names, because its hash may be gone (evicted, or deleted by hand).
   call('HSET', P .. 'device:' .. handle, unpack(put_client({ field, '1' .. ARGV[10], 'user', user, 'device', device })))
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
-  if has_hooks and user ~= ARGV[8] then tell_coming(user) end
+  if told > 0 and user ~= ARGV[8] then
+    if told == 1 and call('EXISTS', P .. 'presence') == 1 then
+      come_untold(user)
+    else
+      tell_coming(user, old or coming.rooms)
+    end
+  end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local held = call('HMGET', P .. 'device:' .. handle, 'lost', 'withdrawn', 'device_rooms')

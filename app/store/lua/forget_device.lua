@@ -1,6 +1,6 @@
 -- include clock
 -- include devices
--- include presence
+-- include comings
 -- include tell
 -- include lost
 -- include seqs

@@ -25,7 +25,7 @@ end
 local due = call('ZRANGEBYSCORE', P .. 'leaving', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[6]))
 local told = presence_of_site()
 for i = 1, #due, 2 do
-  if told then told.tell_offline(due[i], due[i + 1]) else call('ZREM', P .. 'leaving', due[i]) end
+  if told then told.finish(due[i], tonumber(due[i + 1])) else call('ZREM', P .. 'leaving', due[i]) end
 end
 local counts = call('HMGET', P .. 'hook_counts', 'dropped')
 return { 1, off and 1 or 0, call('XLEN', P .. 'hooks'), tonumber(counts[1] or 0), call('ZCARD', P .. 'hook_posts'),

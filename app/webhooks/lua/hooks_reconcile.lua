@@ -7,5 +7,6 @@
 -- Answers the next cursor; '0': it was the last part.
 local now = clock(ARGV[1])
 local part = call('HSCAN', P .. 'online', ARGV[2], 'COUNT', ARGV[3])
-for i = 1, #part[2], 2 do note_leaving(part[2][i], now) end
+local told = presence_of_site()
+for i = 1, told and #part[2] or 0, 2 do told.leave(part[2][i], now) end
 return part[1]
