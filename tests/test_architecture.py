@@ -306,11 +306,12 @@ def test_libraries_stay_at_home() -> None:
     assert wrong == []
 
 
-#: Modules with short tasks of their own: each ends with the request, the connection or the command that it is for.
+#: Modules with short tasks of their own: each ends with the request, the connection or the command that it is for, or
+#: by itself, as the look-up of a name does.
 SHORT_TASKS = {
-    "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
-    "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
-    "app.outbox.reader",
+    "app.backends.lean_wires", "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates",
+    "app.core.acks", "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server",
+    "app.node.workers", "app.outbox.reader",
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
     "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",

@@ -10,7 +10,7 @@ import httpx
 from app.backends import exchange
 from app.backends.exchange import MAX_ANSWER_BYTES, BackendAnswer, BackendError, Header, reason_of
 from app.backends.lean_wire import LeanWire, WireAnswer
-from app.backends.lean_wires import LeanWires, Origin, connect, head_of, parse
+from app.backends.lean_wires import Addresses, LeanWires, Origin, connect, head_of, parse
 
 #: A second try of one of these does no harm (RFC 9110, 9.2.2).
 _IDEMPOTENT = frozenset(("GET", "PUT"))
@@ -54,7 +54,7 @@ class LeanPool:
             if self._wires is not None:
                 # The site has got another URL.
                 self._wires.close()
-            self._origin, self._wires = origin, LeanWires(partial(connect, origin, _new_wire, self._context))
+            self._origin, self._wires = origin, LeanWires(partial(connect, Addresses(origin), _new_wire, self._context))
         return self._wires
 
 

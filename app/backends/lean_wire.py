@@ -39,6 +39,7 @@ class LeanWire(asyncio.Protocol):
         #: Set while the peer reads more slowly than `write` brings.
         self._drained: asyncio.Future[None] | None = None
         self._has_length = False
+        self._wire_bytes = self._interim = 0
         self._begin_answer()
 
     def ask(self, request: bytes) -> "asyncio.Future[WireAnswer]":
@@ -77,6 +78,10 @@ class LeanWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a part of the answer. Bytes that nobody has asked for end the connection."""
+        if self._waiter is None:
+            # Also those that no answer begins with: empty lines, and interim answers without end.
+            self.close()
+            return
         self.has_read = True
         self._wire_bytes += len(data)
         try:

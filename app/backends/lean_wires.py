@@ -111,11 +111,37 @@ class LeanWires:
         return answer
 
 
-async def connect(origin: Origin, make: NewWire, context: ssl.SSLContext) -> LeanWire:
+class Addresses:
+    """The addresses of a place. Its name is looked up once at a time, for all that wait: a look-up holds one of the few
+    threads that all sites share, also when its callers have given up. Lives as long as the connections there."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self._under_way: asyncio.Task[list[str]] | None = None
+
+    async def find(self) -> list[str]:
+        """The addresses now. Raises OSError, UnicodeError."""
+        if self._under_way is None:
+            self._under_way = asyncio.create_task(self._look_up())
+            self._under_way.add_done_callback(self._end)
+        return [*await asyncio.shield(self._under_way)]
+
+    async def _look_up(self) -> list[str]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.origin.host, self.origin.port, type=socket.SOCK_STREAM)
+        return [str(one[4][0]) for one in found[:_MAX_ADDRESSES]]
+
+    def _end(self, task: "asyncio.Task[list[str]]") -> None:
+        self._under_way = None
+        if not task.cancelled():
+            # Its callers may all have given up.
+            task.exception()
+
+
+async def connect(place: Addresses, make: NewWire, context: ssl.SSLContext) -> LeanWire:
     """A new connection, over TLS with `context` where the origin has it. Raises OSError, UnicodeError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    addresses = [str(one[4][0]) for one in found[:_MAX_ADDRESSES]]
+    loop, origin = asyncio.get_running_loop(), place.origin
+    addresses = await place.find()
     tls, name = (context, origin.host) if origin.is_tls else (None, None)
     while True:
         address = addresses.pop(0)

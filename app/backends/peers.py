@@ -14,7 +14,7 @@ import httpx
 from app.backends.exact_pool import default_context
 from app.backends.exchange import BackendError
 from app.backends.lean_wire import LeanWire, WireAnswer
-from app.backends.lean_wires import LeanWires, connect, head_of, parse
+from app.backends.lean_wires import Addresses, LeanWires, connect, head_of, parse
 from app.socketio.ports import Place
 
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -124,7 +124,7 @@ class _PeerPool:
         else:
             origin, path, self.host = parse(place.url or "")
             self.base = path.rstrip(b"/")
-            connecting = partial(connect, origin, _new_wire, tls or default_context())
+            connecting = partial(connect, Addresses(origin), _new_wire, tls or default_context())
         # No limit: each waiting poll holds a connection, and every client may have one.
         self.wires = LeanWires(partial(_in_time, connecting), _KEEPALIVE_SECONDS)
 

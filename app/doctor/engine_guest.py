@@ -1,5 +1,6 @@
 """A session of Engine.IO as the doctor opens it: in no site, without a credential, and closed behind itself."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,8 @@ WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 _SID = re.compile(r"([0-9a-f]{1,32})\.[\w-]{8,64}", re.ASCII)
 #: Up to a day.
 _Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
+#: The close of a session is a courtesy: a server that does not answer it ends it after its ping time-out.
+_CLOSE_SECONDS = 2.0
 _TEXT = {"Content-Type": "text/plain;charset=UTF-8"}
 
 
@@ -94,5 +97,7 @@ async def visiting(target: ProbeTarget, headers: Mapping[str, str] | None = None
     try:
         yield guest
     finally:
-        with suppress(ProbeError, OSError):
-            await guest.post("1", headers)
+        # With a deadline of its own: that of the caller may be over.
+        with suppress(ProbeError, OSError, TimeoutError):
+            async with asyncio.timeout(min(_CLOSE_SECONDS, target.answer_seconds)):
+                await guest.post("1", headers)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from app.backends.exact_pool import default_context
 from app.backends.exchange import BackendError, Header, cause_of
 from app.backends.lean_wire import LeanWire
-from app.backends.lean_wires import LeanWires, connect, head_of
+from app.backends.lean_wires import Addresses, LeanWires, connect, head_of
 from app.backends.sender import RunningServer
 from app.outbox.row import CommittedMessage, SendReply
 
@@ -31,7 +31,7 @@ class SendDoor:
         trust = server.trust()
         context = default_context() if isinstance(trust, bool) else trust
         self._wires = LeanWires(
-            partial(connect, origin, partial(LeanWire, MAX_ANSWER_BYTES), context), _KEEPALIVE_SECONDS
+            partial(connect, Addresses(origin), partial(LeanWire, MAX_ANSWER_BYTES), context), _KEEPALIVE_SECONDS
         )
         own = [(b"host", host), *_HEADERS]
         self._headers = {site: [*own, (b"x-api-key", key.encode())] for site, key in api_keys.items()}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -14,11 +14,15 @@ _LOOKED_AT_A_TURN = 500
 T = TypeVar("T")
 
 
-async def look_in_turns(things: Iterable[T]) -> AsyncIterator[T]:
-    """The things one by one; other work of the event loop goes on between some hundreds."""
-    for number, thing in enumerate(things, 1):
+async def look_in_turns(things: Iterable[T], size: Callable[[T], int] = lambda _: 1) -> AsyncIterator[T]:
+    """The things one by one; other work of the event loop goes on between some hundreds. `size` says as how many one
+    counts."""
+    looked_at = 0
+    for thing in things:
         yield thing
-        if number % _LOOKED_AT_A_TURN == 0:
+        looked_at += size(thing)
+        if looked_at >= _LOOKED_AT_A_TURN:
+            looked_at = 0
             await asyncio.sleep(0)
 
 

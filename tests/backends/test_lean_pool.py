@@ -113,6 +113,29 @@ async def test_an_address_that_does_not_answer(
     assert await ask(pool, f"http://a.test:{port}/") == 200
 
 
+async def test_one_look_up_at_a_time(backend: Backend, pool: LeanPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose name takes long to look up holds one thread, however many wait for it or have given up."""
+    url, gate, lookups = f"http://slow.example:{backend.url.rpartition(':')[2]}", asyncio.Event(), 0
+
+    async def addresses(*_: object, **__: object) -> list[Any]:
+        nonlocal lookups
+        lookups += 1
+        await gate.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+    asked = [asyncio.create_task(ask(pool, url)) for _ in range(20)]
+    await until(lambda: lookups > 0, "a look-up")
+    for task in asked[:10]:
+        task.cancel()
+    await asyncio.wait(asked[:10])
+    asked[:10] = [asyncio.create_task(ask(pool, url)) for _ in range(10)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.gather(*asked) == [200] * 20
+    assert lookups == 1
+
+
 async def test_close(backend: Backend, pool: LeanPool) -> None:
     """A closed pool has no connection, also not that of a request in flight, which fails."""
     await ask(pool, backend.url)

@@ -161,13 +161,24 @@ async def test_a_bomb_is_not_unpacked() -> None:
     assert case.outcome() == TOO_LONG
 
 
-async def test_bytes_that_nobody_asked_for() -> None:
-    """Bytes on an idle connection close it: the next answer would be another's."""
+@pytest.mark.parametrize("more", [http_answer(b'["of another user"]'), b"HTTP/1.1 103 Hints\r\n\r\n", b"\r\n"])
+async def test_bytes_that_nobody_asked_for(more: bytes) -> None:
+    """Bytes on an idle connection close it: the next answer would be another's, and others could come without end."""
     case = Case()
     case.read(http_answer(b"[]"))
-    case.read(http_answer(b'["of another user"]'))
+    case.read(more)
     assert case.outcome() == BackendAnswer(200, b"[]")
     assert not case.wire.is_open
+
+
+async def test_a_peer_that_speaks_first() -> None:
+    """Bytes before the first request close the connection, and the request fails."""
+    wire, transport = LeanWire(MAX_ANSWER_BYTES), Transport()
+    wire.connection_made(cast(Any, transport))
+    wire.data_received(http_answer(b'["of nobody"]'))
+    assert transport.is_aborted
+    with pytest.raises(BackendError, match="connection failed"):
+        await wire.ask(REQUEST)
 
 
 async def test_a_caller_that_has_left() -> None:

@@ -37,7 +37,7 @@ class Reader:
         self._browser = browser
         self.port = free_port()
         settings = yaml.safe_load(self.here(example(_PAGE, "yaml").text))
-        assert SERVE.split("recado serve ")[1].split(" &")[0] == "--sites sites.yml"
+        assert SERVE.split("recado serve ")[1].split(" &")[0] == "--host 127.0.0.1 --sites sites.yml"
         named = dict(re.findall(r"(RECADO_\w+)=(\S+)", SERVE))
         self.deployment = Deployment(settings, is_embedded=True, environment={"DATABASE_URL": "", **named})
         self.folder = self.deployment.directory

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from app.doctor.finding import FAULT, shown
 from app.doctor.http_wire import MAX_PAGE_BYTES, ProbeError, begun, fetch
-from app.doctor.pages import look_at_clock
+from app.doctor.pages import look_at_clock, look_at_origins
 from app.doctor.target import ProbeTarget
 from app.doctor.way_in import look_at_address
 
@@ -19,9 +19,10 @@ LONG = b'0{"sid":"a.aaaaaaaaaa","pingInterval":%s,"pingTimeout":1}' % (b"9" * 40
 
 
 @asynccontextmanager
-async def answering(*pieces: bytes, times: int = 1, closes: bool = True) -> AsyncIterator[ProbeTarget]:
-    """A server that reads a request and writes these pieces, the last one so many times; its target."""
-
+async def serving(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], answer_seconds: float = 60
+) -> AsyncIterator[ProbeTarget]:
+    """A server whose connections are answered so, and then closed; its target."""
     served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,19 +30,30 @@ async def answering(*pieces: bytes, times: int = 1, closes: bool = True) -> Asyn
         assert task
         served[task] = writer
         with suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            for piece in (*pieces, *(pieces[-1:] * (times - 1))):
-                writer.write(piece)
-                await writer.drain()
-            if not closes:
-                await reader.read()
+            await answer(reader, writer)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield ProbeTarget("127.0.0.1", server.sockets[0].getsockname()[1], None, "", 60)
+        yield ProbeTarget("127.0.0.1", server.sockets[0].getsockname()[1], None, "", answer_seconds)
         for writer in served.values():
             writer.transport.abort()
         await asyncio.gather(*served)
+
+
+@asynccontextmanager
+async def answering(*pieces: bytes, times: int = 1, closes: bool = True) -> AsyncIterator[ProbeTarget]:
+    """A server that reads a request and writes these pieces, the last one so many times; its target."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (*pieces, *(pieces[-1:] * (times - 1))):
+            writer.write(piece)
+            await writer.drain()
+        if not closes:
+            await reader.read()
+
+    async with serving(serve) as target:
+        yield target
 
 
 async def test_headers_that_occur_twice() -> None:
@@ -100,6 +112,27 @@ async def test_a_silent_server() -> None:
     async with answering(b"", closes=False) as target:
         finding, _ = await look_at_address(ProbeTarget(target.host, target.port, None, "", 0.2))
     assert finding.text.endswith("no answer in time")
+
+
+async def test_a_session_whose_close_is_not_answered() -> None:
+    """A server that stops to answer costs the time of an answer, and that of a close: the deadline does not wait for
+    the close of the session."""
+    head = b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n"
+    opened = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if b"sid=" in line:
+            opened.set()
+            await reader.read()
+        else:
+            greeting = b'0{"sid":"a.aaaaaaaaaa","pingInterval":1,"pingTimeout":1}'
+            writer.write(head % len(greeting) + greeting)
+
+    async with serving(serve, 0.5) as target, asyncio.timeout(20):
+        with pytest.raises(TimeoutError):
+            await look_at_origins(target, "one", None)
+    assert opened.is_set()
 
 
 async def test_a_clock_that_is_wrong() -> None:

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from tests.packages.conftest import KEY, Customers, Hooks, Shop
 from tests.packages.door import Fault
-from tests.packages.languages import Refusal
+from tests.packages.languages import Package, Refusal
 from tests.support.clients import ACK_NONE, PYTHON_KINDS, ConnectCall
 from tests.support.connector import Drivers, batch_names
 from tests.support.deployment import Deployment
@@ -527,6 +527,17 @@ def test_wrong_webhooks_are_refused(shop: Shop, wrong: str) -> None:
         shop("verify_webhook", body=body, headers=headers)
     assert raised.value.kind == "bad_webhook"
     assert HOOK_SECRET not in raised.value.text
+
+
+@pytest.mark.parametrize("name", ["id", "timestamp", "signature"])
+def test_headers_of_a_webhook_that_are_no_text(package: Package, shop: Shop, name: str) -> None:
+    """Bytes in a header that are no UTF-8, as some servers hand them on, are refused like any other wrong header."""
+    body, headers = hook(EVENTS)
+    # PHP reads no half of a surrogate pair, and has no texts but bytes.
+    odd = "v1," + chr(0xFFFD if package.language.name == "php" else 0xDCFF)
+    with pytest.raises(Refusal) as raised:
+        shop("verify_webhook", body=body, headers=headers | {f"webhook-{name}": odd})
+    assert raised.value.kind == "bad_webhook"
 
 
 def wrong_hook(wrong: str) -> tuple[str, dict[str, str]]:

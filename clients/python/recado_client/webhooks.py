@@ -35,7 +35,8 @@ def verify_webhook(
     found = {name.lower(): value for name, value in headers.items()}
     given, moment, signatures = (found.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
     _check_moment(moment, time.time() if now is None else now)
-    signed = f"{given}.{moment}.".encode() + raw
+    # Some servers give bytes of a header that are no UTF-8 as surrogates, which are no text.
+    signed = f"{given}.{moment}.".encode("utf-8", "replace") + raw
     if not any(_is_signed(signed, one, signatures) for one in secrets):
         raise BadWebhook("the signature is not that of this site")
     return _events_of(raw)

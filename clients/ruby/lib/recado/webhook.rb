@@ -58,7 +58,8 @@ module Recado
     def header(headers, name)
       headers.each do |given, value|
         plain = given.to_s.downcase.tr("_", "-").delete_prefix("http-")
-        return Array(value).first.to_s if plain == name
+        # Bytes: a text that is no UTF-8 raises where it is looked at.
+        return Array(value).first.to_s.b if plain == name
       end
       raise BadWebhook, "The webhook has no #{name}."
     end

@@ -93,6 +93,23 @@ async def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(await asyncio.gather(*tasks)) == MOST_CHANNEL_QUESTIONS
 
 
+async def test_many_rooms_take_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections with many rooms count as more in a turn of the event loop. A node looks no longer at them than the
+    other one waits, which may ask again."""
+    rooms = [f"room{number}" for number in range(1000)]
+    node, turns = Node(*[rooms] * 100), 0
+    looking = asyncio.create_task(node.occupancy.answer({"site": PUSHED.name}))
+    while not looking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 8
+    found = await looking
+    assert isinstance(found, dict)
+    assert found["room7"].subscriptions == 100
+    monkeypatch.setattr(occupancy, "_QUESTION_SECONDS", 0.0)
+    assert isinstance(await Node(*[rooms] * 100).occupancy.answer({"site": PUSHED.name}), str)
+
+
 async def test_nodes_that_do_not_answer() -> None:
     """A number without a node would be wrong: it is 503 then."""
     node = Node(["user_1", "a"])
