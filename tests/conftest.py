@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from app.redis.client import Redis
 from tests.support import matrix, run
@@ -175,6 +176,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _properties(reports: Iterable[object], kind: str) -> list[Any]:
     calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
     return [value for report in calls for name, value in report.user_properties if name == kind]
+
+
+@pytest.fixture(autouse=True)
+def loggers_of_no_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the loggers of a command that runs in the tests' own process from those of later tests."""
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configure(**given | {"cache_logger_on_first_use": False})
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

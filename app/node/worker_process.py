@@ -5,6 +5,7 @@ Knows processes, not their work.
 
 import asyncio
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -111,9 +112,10 @@ class Worker:
     def signal(self, number: int) -> None:
         """Forwards a signal of the operator."""
         if self._process.returncode is None:
-            self._process.send_signal(number)
+            # `send_signal` would reap a process that has just ended, for whose status the loop waits.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         """Kills the process."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self.signal(signal.SIGKILL)

@@ -176,7 +176,7 @@ def test_a_user(inside: OpenPage, team: Chatting, people: dict[str, int]) -> Non
     assert change(client, "ann", "my own pass word")["ok"]
     session = client.wait_event("_settings", 2).args[0]["session"]
     go(page, f"{USERS}?text=ann")
-    page.click(page.find("link", "ann"))
+    page.click_on("link", "ann")
     wait_for(page, "document.querySelector('#act-title') !== null", "the page of the user")
     eventually(lambda: "online" in text_of(page), "the presence", 20)
     assert "notes 1.2" in text_of(page)
@@ -222,7 +222,7 @@ def test_a_room(inside: OpenPage, team: Chatting, people: dict[str, int]) -> Non
     room = told_of_rooms(bob, "Lunch")
     assert room["members"] == sorted([people["bob"], people["cleo"]])
     eventually(lambda: "Lunch" in text_of_any(page), "the room in the list")
-    page.click(page.find("link", "Lunch"))
+    page.click_on("link", "Lunch")
     wait_for(page, "document.querySelector('#member-title') !== null", "the page of the room")
     assert violations(page) == []
     page.evaluate(f"[...document.querySelectorAll('#member-{people['bob']} button')].at(-1).click()")

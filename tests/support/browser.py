@@ -157,6 +157,20 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **place)
 
+    def click_on(self, role: str, name: str, within: int | None = None) -> None:
+        """Click the one element of this role and name; one that the page replaces meanwhile is found again."""
+
+        def is_clicked() -> bool:
+            try:
+                self.click(self.find(role, name, within))
+            except AssertionError as error:
+                if not str(error).startswith(("DOM.getBoxModel", "DOM.scrollIntoViewIfNeeded")):
+                    raise
+                return False
+            return True
+
+        eventually(is_clicked, f"a click on the {role} {name!r}")
+
     def fill(self, handle: int, text: str) -> None:
         """Replace the field's content by typing."""
         self.call("DOM.focus", backendNodeId=handle)

@@ -66,7 +66,7 @@ class Side:
 
     def press(self, name: str) -> None:
         """Press a button."""
-        self.page.click(self.find("button", name))
+        self.page.click_on("button", name, self.panel)
 
     def open(self, words: str) -> None:
         """Open the conversation whose button begins with these words."""

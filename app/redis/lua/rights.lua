@@ -12,7 +12,7 @@ local TRIED = {
   { 'HSCAN', key, '0' }, { 'HRANDFIELD', key, '1' }, { 'HDEL', key, 'f' },
   { 'DEL', key }, { 'RPUSH', key, 'v' }, { 'LPUSH', key, 'v' }, { 'LRANGE', key, '0', '0' }, { 'LINDEX', key, '0' },
   { 'LLEN', key }, { 'LPOS', key, 'v' }, { 'LTRIM', key, '0', '0' }, { 'LREM', key, '1', 'v' }, { 'RPOP', key },
-  { 'DEL', key }, { 'SADD', key, 'm' }, { 'SMEMBERS', key }, { 'SCARD', key }, { 'SRANDMEMBER', key, '1' },
+  { 'DEL', key }, { 'SADD', key, 'm' }, { 'SMEMBERS', key }, { 'SCARD', key }, { 'SMISMEMBER', key, 'm' }, { 'SRANDMEMBER', key, '1' },
   { 'SREM', key, 'm' }, { 'SPOP', key, '1' },
   { 'DEL', key }, { 'ZADD', key, '1', 'm' }, { 'ZSCORE', key, 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' },
   { 'ZRANGEBYSCORE', key, '1', '1' }, { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '1', '1' },
