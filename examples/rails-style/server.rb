@@ -46,6 +46,9 @@ def answer(route, params, headers, body)
   controller.new(params, headers).public_send(action)
 rescue ApplicationController::Unprocessable, JSON::ParserError, TypeError
   [422, "text/plain", ""]
+rescue Recado::Error => error
+  warn error.message
+  [502, "text/plain", error.message]
 end
 
 server = TCPServer.new("127.0.0.1", Integer(ENV.fetch("PORT", "8005")))

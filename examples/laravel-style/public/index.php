@@ -18,4 +18,11 @@ $recado = new Recado\Client(require __DIR__ . '/../config/recado.php');
 $routes = require __DIR__ . '/../routes/web.php';
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 [$controller, $action] = $routes["{$_SERVER['REQUEST_METHOD']} $path"] ?? [App\Http\Controllers\Controller::class, 'missing'];
-(new $controller($recado))->$action();
+try {
+    (new $controller($recado))->$action();
+} catch (Recado\Exception\RecadoException $error) {
+    error_log($error->getMessage());
+    http_response_code(502);
+    header('Content-Type: text/plain');
+    echo $error->getMessage();
+}
