@@ -30,6 +30,8 @@ from tests.support.topic_client import TopicBackend
 from tests.support.waiting import eventually
 
 _WAIT_SECONDS = 30.0
+#: The sends at the moment at which a node closes its connections: one of each publisher.
+_MOST_REFUSED = 2
 _ANSWER_BYTES = {"content-type": "application/offset+octet-stream"}
 
 
@@ -212,8 +214,8 @@ class Newcomers:
 
 
 def test_a_node_drains(entry: Entry, tenant: Tenant) -> None:
-    """One node ends by SIGTERM and starts again: no newcomer is refused, no send fails, and every device has every
-    message in order."""
+    """One node ends by SIGTERM and starts again: no newcomer is refused, every device has every message in order, and
+    sends are answered. One that meets the end of a connection between proxy and node may be refused: see proxies.md."""
     room = tenant.unique("room")
     node = entry.nodes[1]
     with Swarm(entry, "two") as swarm:
@@ -237,7 +239,8 @@ def test_a_node_drains(entry: Entry, tenant: Tenant) -> None:
         swarm.wait_ready()
         swarm.check()
         assert newcomers.refused == []
-        assert [sent for sent in swarm.sent.values() if sent.refused or sent.unknown] == []
+        assert [sent.unknown for sent in swarm.sent.values()] == [[], []]
+        assert sum(len(sent.refused) for sent in swarm.sent.values()) <= _MOST_REFUSED
         assert sum(client.connects for client in swarm.clients) > len(swarm.clients)
 
 
