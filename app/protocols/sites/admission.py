@@ -169,24 +169,22 @@ def _identity_behind(claims: Claims) -> TokenIdentity | None:
 
 def credentials_of(request: ConnectRequest) -> Credentials:
     """Returns the client's credentials as text."""
-    found = _values_of(request)
-    return Credentials(found.get("token"), found.get("meta"), found.get("deviceId", ""), found.get("ticket"))
+    token, meta, device_id, ticket = (_value_of(request, name) for name in ("token", "meta", "deviceId", "ticket"))
+    return Credentials(token, meta, device_id or "", ticket)
 
 
 def wants_positions(request: ConnectRequest) -> bool:
     """Whether the client asks for the position of each message."""
-    return _values_of(request).get("positions") in ("1", "true", "True")
+    return _value_of(request, "positions") in ("1", "true", "True")
 
 
-def _values_of(request: ConnectRequest) -> dict[str, str]:
-    """The values that the client presents. The CONNECT payload wins over its query, its query over the handshake's."""
-    found: dict[str, str] = {}
+def _value_of(request: ConnectRequest, name: str) -> str | None:
+    """A value that the client presents. The CONNECT payload wins over its query, its query over the handshake's."""
     for source in (request.auth or {}, request.packet_query, request.handshake_query):
-        for name in QUERY_FIELDS:
-            value = source.get(name)
-            if name not in found and isinstance(value, str | int | float):
-                found[name] = value if isinstance(value, str) else str(value)
-    return found
+        value = source.get(name)
+        if isinstance(value, str | int | float):
+            return value if isinstance(value, str) else str(value)
+    return None
 
 
 def _check_sizes(credentials: Credentials) -> None:
