@@ -1,6 +1,5 @@
 """`python -m app` is the command `recado`. The journal's writer, a process beside every server, needs a third of the
-modules, and starts without the others. The collector of garbage rests while modules load: it finds none there, and takes
-a sixth of the time."""
+modules, and starts without the others. The garbage collector rests while modules load: it finds nothing there."""
 
 import gc
 import sys

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ForkedServer, clean_environment, forks
+from tests.support.forks import run_command
+from tests.support.server import ForkedServer, clean_environment
 
 
 @pytest.mark.parametrize(
@@ -20,14 +21,10 @@ def test_a_forked_command_is_as_the_real_one(
 ) -> None:
     """Arguments, environment and folder reach a forked command; its output and exit status are those of a real one."""
     given = clean_environment(**environment)
-    real = subprocess.run(
-        [sys.executable, "-m", "app", *arguments], cwd=tmp_path, env=given, capture_output=True, check=False, timeout=60
-    )
-    forked = forks().start("app", arguments, tmp_path, given)
-    forked.stdin.close()
-    with forked.stdout, forked.stderr:
-        told = forked.stdout.read(), forked.stderr.read()
-    assert (forked.wait(60), *told) == (real.returncode, real.stdout, real.stderr)
+    command = [sys.executable, "-m", "app", *arguments]
+    real = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, check=False, timeout=60, text=True)
+    forked = run_command(arguments, tmp_path, given)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
     assert forked.returncode == status
 
 

@@ -3,7 +3,9 @@ most of a server's start, and a run of the tests starts hundreds. Tests of comma
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -16,12 +18,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 _MOST_REQUEST_BYTES = 1 << 17
 #: The command, and what it loads when it opens a database.
 _LOADED = ("app.cli", "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite")
+
+_ROOT = Path(__file__).parents[2]
+_LOCK = threading.Lock()
 
 
 class ForkedProcess:
@@ -75,15 +81,16 @@ class ForkedProcess:
 class Forks:
     """The process that has loaded the product. It ends with the process that starts it."""
 
-    def __init__(self, environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self) -> None:
         """Start it; it loads the product while the first request waits."""
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             command = [sys.executable, "-m", "tests.support.forks", str(theirs.fileno())]
-            fds = (theirs.fileno(),)
+            # A forked process gets an environment of its own.
+            environment = os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
             self._process = subprocess.Popen(
-                command, cwd=cwd, env=dict(environment), pass_fds=fds, stdin=subprocess.DEVNULL
+                command, cwd=_ROOT, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
             )
 
     def start(self, module: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> ForkedProcess:
@@ -105,6 +112,35 @@ class Forks:
         """End it; the processes that it has forked go on."""
         self._socket.close()
         self._process.wait()
+
+
+def forks() -> Forks:
+    """The process of this run that has loaded the product; several threads may ask at once."""
+    with _LOCK:
+        return _start_forks()
+
+
+@functools.cache
+def _start_forks() -> Forks:
+    started = Forks()
+    atexit.register(started.end)
+    return started
+
+
+def run_command(
+    arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout_seconds: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m app` with these arguments to its end, and return its output and exit status."""
+    process = forks().start("app", arguments, cwd, environment)
+    process.stdin.close()
+    with process.stdout, process.stderr, ThreadPoolExecutor(2) as pool:
+        out, err = (pool.submit(stream.read) for stream in (process.stdout, process.stderr))
+        try:
+            status = process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(arguments, status, out.result().decode(), err.result().decode())
 
 
 def _serve(requests: socket.socket) -> tuple[str, list[str]] | None:

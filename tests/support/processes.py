@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
-from tests.support.forks import ForkedProcess
+from tests.support.forks import ForkedProcess, forks
 from tests.support.waiting import Recording
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -120,6 +120,15 @@ class ChildProcess:
         with stream:
             for line in stream:
                 receive(line.decode("utf-8", "replace").rstrip("\n"))
+
+
+class ForkedCommand(ChildProcess):
+    """A command of the product whose process was forked from one that has loaded it."""
+
+    def launch(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None) -> ForkedProcess:
+        """Fork the process; `command` begins with Python, `-m` and the module."""
+        _, _, module, *arguments = command
+        return forks().start(module, arguments, cwd, environment or {})
 
 
 def descendants(pid: int) -> list[int]:

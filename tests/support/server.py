@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.forks import ForkedProcess, Forks
-from tests.support.processes import REPOSITORY, ChildProcess
+from tests.support.processes import REPOSITORY, ChildProcess, ForkedCommand
 
 # Variables in the environment of the test run that would configure the server.
 _SETTINGS = re.compile(
     "APP_ENV|NODE_ENV|PORT|HOST|REDIS_URL|SITE_NAME|AUTH_URL|AUTH_SCHEME|API_KEY|USER_ROOM_PREFIX|UPDATE_USER_URL|"
     "PUBLIC_CHANNEL|DEVICE_TTL|DATABASE_URL|RECADO_.*"
 )
-
-_FORKS_LOCK = threading.Lock()
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -66,26 +59,8 @@ class Server(ChildProcess):
         raise AssertionError(f"the server ended with {self.returncode}: {lines}")
 
 
-class ForkedServer(Server):
-    """A server whose process was forked from one that has loaded the product, in a tenth of the time."""
-
-    def launch(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None) -> ForkedProcess:
-        """Fork the process; `command` begins with Python's own words."""
-        _, _, module, *arguments = command
-        return forks().start(module, arguments, cwd, environment or {})
-
-
-def forks() -> Forks:
-    """The process of this run that has loaded the product; several threads may ask at once."""
-    with _FORKS_LOCK:
-        return _start_forks()
-
-
-@functools.cache
-def _start_forks() -> Forks:
-    forks = Forks(clean_environment(), REPOSITORY)
-    atexit.register(forks.end)
-    return forks
+class ForkedServer(ForkedCommand, Server):
+    """A server that listens in a tenth of the time."""
 
 
 def _log_line(line: str) -> dict[str, Any]:
