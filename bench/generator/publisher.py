@@ -56,7 +56,7 @@ class Publisher:
 
     def __init__(self, address: tuple[str, int], poller: Poller, answered: Callable[[Publisher], None]) -> None:
         self.is_idle = True
-        self._sock = socket.create_connection(address, timeout=5)
+        self._sock = socket.create_connection(address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._descriptor = self._sock.fileno()
         self._poller = poller

@@ -56,7 +56,7 @@ class Stream:
         self._rest = b""
         self._poller = poller
         self._burst = burst
-        self._sock = socket.create_connection(address, timeout=5)
+        self._sock = socket.create_connection(address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.sendall(request)
         poller.add(self._sock.fileno(), self._readable)
