@@ -29,8 +29,8 @@ _LINES = ("from app.protocols.topics.protocol import TOPICS\n", "TOPICS, ")
 
 def checkout(folder: Path) -> Path:
     """A copy of the files of this repository that the tests need, with the installed clients."""
-    # What is compiled stays so: most of the time is otherwise that of the compiler. A file that is being written has a
-    # further suffix.
+    # The copy keeps the compiled modules: without them most of the time is the compiler's. A file with a further suffix
+    # is still being written.
     ignored = shutil.ignore_patterns("node_modules", "vendor", "*.pyc.*")
     for name in ("app", "tests", "docs"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)

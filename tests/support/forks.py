@@ -200,7 +200,7 @@ def _become(fds: Sequence[int], others: Sequence[int], cwd: str, environment: di
 def _main() -> None:
     for module in _LOADED:
         importlib.import_module(module)
-    # What is loaded stays: a collection in a forked process would copy its memory.
+    # A collection in a forked process would copy the memory of the loaded modules.
     gc.freeze()
     if work := _serve(socket.socket(fileno=int(sys.argv[1]))):
         module, sys.argv[1:] = work
