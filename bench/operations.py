@@ -9,11 +9,16 @@ from bench.stage import Sample, Stage, measured, settle
 
 
 def connect_devices(
-    stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any
+    stage: Stage,
+    running: Running,
+    count: int,
+    site: str = ACKNOWLEDGED_SITE,
+    command: str = "connect",
+    **boarding: Any,
 ) -> dict[str, Any]:
-    """Connect devices, `concurrency` at a time, until each has its `_settings`."""
+    """Connect devices, `concurrency` at a time, until each has its `_settings`; `command` is the generator's."""
     settings = {"first": 0, "count": count, "concurrency": stage.scale.concurrency, "room_sizes": [], **boarding}
-    return running.generator.call("connect", target=running.target(site), boarding=settings)
+    return running.generator.call(command, target=running.target(site), boarding=settings)
 
 
 def board(stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any) -> None:

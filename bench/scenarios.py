@@ -12,9 +12,12 @@ from typing import Any
 from bench.console import console
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
+from bench.jitter import jitter
 from bench.operations import board, connect_devices, disconnect, measure_connect, measure_fan_out, measure_unicast
 from bench.stage import Sample, Stage, measured, settle
+from bench.tls import tls
 from bench.topics import topics, topics_match
+from bench.workers import workers
 
 _SLOW_RECEIVE_BUFFER_BYTES = 4096
 _LATENCY_GAP_SECONDS = 0.02
@@ -199,6 +202,9 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "idle": idle,
     "slow-readers": slow_readers,
     "journal": journal,
+    "jitter": jitter,
+    "tls": tls,
+    "workers": workers,
     "fairness": fairness,
     "console": console,
     "growth": growth,
