@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -60,7 +61,9 @@ def run(scale: Scale, scenarios: list[str], contenders: list[str], is_pinned: bo
     with _scratch_folder() as folder, open_stage(folder, scale, contenders, is_pinned) as stage:
         for name in scenarios:
             print(f"{name}: {SCENARIOS[name].__doc__}", file=sys.stderr, flush=True)
+            began = time.monotonic()
             SCENARIOS[name](stage)
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         return stage.results
 
 

@@ -23,7 +23,7 @@ def jitter(stage: Stage) -> None:
         # Fresh servers: no device of the other form waits.
         with stage.started(names) as runnings:
             _warm_up(stage, runnings)
-            for running, sample in zip(runnings, _play(stage, runnings, measurement is SILENT), strict=True):
+            for running, sample in zip(runnings, _play(stage, runnings, is_silent=measurement == SILENT), strict=True):
                 stage.record(measurement, running, sample)
 
 
@@ -38,7 +38,7 @@ def _warm_up(stage: Stage, runnings: list[Running]) -> None:
         disconnect(running)
 
 
-def _play(stage: Stage, runnings: list[Running], is_silent: bool) -> list[Sample]:
+def _play(stage: Stage, runnings: list[Running], *, is_silent: bool) -> list[Sample]:
     """All servers at the same time: they have next to nothing to do. Their messages do not come at the same moment."""
     scale = stage.scale.jitter
     plan = dataclasses.asdict(scale) | {"is_silent": is_silent}

@@ -43,8 +43,21 @@ def fan_out_plain(stage: Stage) -> None:
 
 
 def journal(stage: Stage) -> None:
-    """Send as in `fan-out-acked` with the journal off, and with it on (`recado-journal`)."""
-    _fan_out(stage, "journal", ACKNOWLEDGED_SITE, "recado-journal")
+    """Connect, send to all and to single users, with the journal off and with it on (`recado-journal`)."""
+    scale = stage.scale
+
+    def fan_out(running: Running) -> Sample:
+        return measure_fan_out(running, ACKNOWLEDGED_SITE, "all", scale.devices, scale.fan_out_messages)
+
+    def unicast(running: Running) -> Sample:
+        return measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
+
+    with stage.running("journal", ["recado-journal"]) as runnings:
+        stage.interleave("journal, connect", runnings, functools.partial(measure_connect, stage))
+        for running in runnings:
+            board(stage, running, scale.devices)
+        stage.interleave("journal", runnings, fan_out)
+        stage.interleave("journal, unicast", runnings, unicast)
 
 
 def unicast(stage: Stage) -> None:
@@ -214,9 +227,9 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 }
 
 
-def _fan_out(stage: Stage, measurement: str, site: str, *others: str) -> None:
+def _fan_out(stage: Stage, measurement: str, site: str) -> None:
     scale = stage.scale
-    with stage.running(measurement, others) as runnings:
+    with stage.running(measurement) as runnings:
         for running in runnings:
             board(stage, running, scale.devices, site)
         stage.interleave(

@@ -38,8 +38,8 @@ class Jitter:
     cut_seconds: float
     # Whether the server does not hear of a cut.
     is_silent: bool
-    # The run ends when all devices are connected and none has received anything for so long; for the longer time, as
-    # long as something is missing.
+    # The run ends when all devices are connected and no receipt has come for this time; while a message is missing, for
+    # the other time.
     quiet_seconds: float
     patience_seconds: float
     start_after_seconds: float = 0.0

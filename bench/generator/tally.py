@@ -1,4 +1,4 @@
-"""What devices have received of numbered messages over several connections. Knows no connection."""
+"""The numbered messages that devices have received over several connections. Knows no connection."""
 
 from __future__ import annotations
 

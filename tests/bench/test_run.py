@@ -92,7 +92,7 @@ def test_the_journal_is_measured_on_and_off() -> None:
     """The same server is measured with a journal and without, in turns, and judged by the ratio."""
     results = run(TINY, ["journal"], ["recado", "node"], is_pinned=False)
     assert {name: set(contenders) for name, contenders in results.samples.items()} == {
-        "journal": {"recado", "recado-journal"}
+        name: {"recado", "recado-journal"} for name in ("journal, connect", "journal", "journal, unicast")
     }
     assert len([verdict for verdict in judge_further(results, TINY) if "journal" in verdict.name]) == 2
 
