@@ -64,9 +64,9 @@ def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: s
         _small_socket(channels) as small,
         connect(url, sock=small, **options) as idler,  # type: ignore[arg-type]  # a dict of one type
     ):
-        idler.recv(5)
+        idler.recv(30)
         idler.send(action("SUBSCRIBE", name))
-        idler.recv(5)
+        idler.recv(30)
         pushed = 0
 
         def is_closed() -> bool:

@@ -118,8 +118,8 @@ def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, t
     deployment.redis.start()
     for door in doors:
         door.close()
-    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 15)
-    eventually(doors[0].knock, "a user to get in", 15)
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 30)
+    eventually(doors[0].knock, "a user to get in", 30)
     for door in doors:
         door.close()
     eventually(lambda: counted(deployment) == 0, "nothing to be counted")

@@ -399,7 +399,7 @@ async def test_a_post_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = f"POST /?transport=polling&sid={sid} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n4"
         writer.write(head.encode())
-        assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+        assert b"408" in await asyncio.wait_for(reader.readline(), 30)
         await server.until_closed("transport error")
         writer.close()
 
