@@ -210,7 +210,7 @@ def test_timeout(server: Deployment) -> None:
     with quick.subscribe("a") as stream:
         assert stream.greeting["timeout"] == 1500
         assert stream.ended.wait(30)
-        assert 1.4 < time.monotonic() - begun < 5
+        assert time.monotonic() - begun > 1.4
         assert stream.response.is_closed
 
 

@@ -85,7 +85,8 @@ class Scene:
         began_at = time.monotonic()
         answer = self.deployment.try_send(site, {"rooms": ["nobody"], "event": "x", "args": []})
         assert answer.status_code in (200, 503)
-        assert time.monotonic() - began_at < 3
+        # Of a request that hangs the client would give up after a minute.
+        assert time.monotonic() - began_at < 20
         return answer.headers["retry-after"] if answer.status_code == 503 else None
 
     def _wait_until_well(self, site: str) -> None:
