@@ -13,7 +13,7 @@ import httpx
 
 T = TypeVar("T")
 
-#: Longer than a machine under load stands still. A test that passes does not wait so long.
+#: Longer than a machine under load stands still. A test that passes waits less.
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
 
