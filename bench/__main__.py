@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,6 @@ from bench.report import as_json, tables
 from bench.scale import FULL, QUICK, TINY, Scale
 from bench.scenarios import SCENARIOS
 from bench.stage import Results, open_stage
-from bench.targets import judge
 
 _HERE = Path(__file__).parent
 _README = _HERE / "README.md"
@@ -61,17 +61,19 @@ def run(scale: Scale, scenarios: list[str], contenders: list[str], is_pinned: bo
     with _scratch_folder() as folder, open_stage(folder, scale, contenders, is_pinned) as stage:
         for name in scenarios:
             print(f"{name}: {SCENARIOS[name].__doc__}", file=sys.stderr, flush=True)
+            began = time.monotonic()
             SCENARIOS[name](stage)
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         return stage.results
 
 
 def save(results: Results, scale: Scale, folder: Path, is_whole: bool) -> str:
     """Write tables, figures and plot to `folder`, and those of a whole run into the README too; returns the tables."""
-    facts, verdicts = describe(), judge(results, scale)
-    text = tables(results, verdicts, facts, scale)
+    facts = describe()
+    text = tables(results, facts, scale)
     name = "latest" if is_whole else "partial"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(as_json(results, verdicts, facts, scale), indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(as_json(results, facts, scale), indent=1) + "\n")
     (folder / f"{name}.md").write_text(text)
     curves = growth_panels(results)
     if any(panel.lines for panel in curves):

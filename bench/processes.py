@@ -112,7 +112,15 @@ class GeneratorProcess:
 
     def call(self, do: str, timeout_seconds: float = 300.0, **arguments: Any) -> dict[str, Any]:
         """Run the generator's command `do`; raises BenchError with its complaint."""
+        self.begin(do, **arguments)
+        return self.finish(do, timeout_seconds)
+
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Have the command run while others run elsewhere; `finish` has to follow."""
         self._child.write_line(json.dumps({"do": do, **arguments}))
+
+    def finish(self, do: str, timeout_seconds: float = 300.0) -> dict[str, Any]:
+        """Wait for the answer to `begin`; raises BenchError with its complaint."""
         line = self._child.read_line(timeout_seconds)
         if not line:
             raise BenchError(f"{self._child.name}: no answer to {do}: {self._child.log_tail()}")

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class JitterScale:
+    """Devices, the messages to all of them at a steady rate, and the cuts of the connections of each."""
+
+    devices: int
+    messages: int
+    gap_seconds: float
+    every_seconds: float
+    cut_seconds: float
+    # The run is over when nothing has come for this time; for the other one, as long as something is missing.
+    quiet_seconds: float
+    patience_seconds: float
+
+
+@dataclass(frozen=True)
 class Scale:
     """One size of the bench. `rounds` are measured; one more before them is not, as it warms the servers up."""
 
@@ -40,6 +54,7 @@ class Scale:
     growth_unicasts: int
     # Few and many, of topics with two streams each.
     topic_subscriptions: tuple[int, int]
+    jitter: JitterScale
     limit_seconds: int
 
 
@@ -72,6 +87,15 @@ FULL = Scale(
     growth_deliveries=20_000,
     growth_unicasts=3000,
     topic_subscriptions=(100, 100_000),
+    jitter=JitterScale(
+        devices=200,
+        messages=60,
+        gap_seconds=0.5,
+        every_seconds=15.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     limit_seconds=3600,
 )
 
@@ -104,6 +128,15 @@ QUICK = Scale(
     growth_deliveries=10_000,
     growth_unicasts=1500,
     topic_subscriptions=(100, 100_000),
+    jitter=JitterScale(
+        devices=100,
+        messages=20,
+        gap_seconds=0.5,
+        every_seconds=5.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     limit_seconds=900,
 )
 
@@ -136,5 +169,14 @@ TINY = Scale(
     growth_deliveries=20,
     growth_unicasts=10,
     topic_subscriptions=(10, 40),
-    limit_seconds=60,
+    jitter=JitterScale(
+        devices=6,
+        messages=8,
+        gap_seconds=0.1,
+        every_seconds=0.4,
+        cut_seconds=0.2,
+        quiet_seconds=0.2,
+        patience_seconds=0.5,
+    ),
+    limit_seconds=120,
 )

@@ -7,12 +7,14 @@ import enum
 import json
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
 
 from bench.generator.frames import CLOSE, PING, PONG, TEXT, client_frame, cut_frame, upgrade_request
 from bench.generator.poller import GeneratorError, Poller
+from bench.generator.security import secured
 
 _READ_BYTES = 16384
 _PONG_4 = client_frame(b"3")
@@ -21,6 +23,7 @@ _PONG_4 = client_frame(b"3")
 class State(enum.Enum):
     """The progress of a device; it only moves forward."""
 
+    SECURING = enum.auto()  # the TLS handshake is not over
     UPGRADING = enum.auto()  # the upgrade request is out
     OPENING = enum.auto()  # 101 received, waiting for the Engine.IO handshake
     JOINING = enum.auto()  # CONNECT sent, waiting for `_settings`
@@ -54,6 +57,7 @@ class Target:
     acknowledges: bool
     # Not a device but a subscriber of this channel of the site, over a plain WebSocket.
     channel: str = ""
+    is_tls: bool = False
 
 
 class Device:
@@ -92,6 +96,10 @@ class Device:
         return "~".join(self.rooms)
 
     @property
+    def _identity(self) -> dict[str, str]:
+        return {"token": self.token, "deviceId": f"device{self.number}"}
+
+    @property
     def _path(self) -> str:
         return f"/socket.io/?{urlencode({'EIO': self.target.engine_version, 'transport': 'websocket'})}"
 
@@ -111,12 +119,17 @@ class Device:
         sock.settimeout(5)
         sock.connect(self.target.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        host, port = self.target.address
-        sock.sendall(upgrade_request(f"{host}:{port}", self._path))
         sock.setblocking(False)
-        self._sock, self.descriptor = sock, sock.fileno()
-        self._state, self._rest, self.received = State.UPGRADING, b"", 0
-        self._poller.add(self.descriptor, self._readable)
+        self.descriptor, self._rest, self.received = sock.fileno(), b"", 0
+        if self.target.is_tls:
+            self._sock = tls = secured(sock)
+            self._state = State.SECURING
+            self._poller.add(self.descriptor, lambda: self._readable_over_tls(tls), tls.send)
+            self._readable_over_tls(tls)
+        else:
+            self._sock = sock
+            self._poller.add(self.descriptor, self._readable)
+            self._upgrade(sock)
 
     def close(self) -> None:
         """Close the socket without a goodbye."""
@@ -138,6 +151,29 @@ class Device:
         data = b""
         with contextlib.suppress(ConnectionError):
             data = os.read(self.descriptor, _READ_BYTES)
+        self._receive(data)
+
+    def _readable_over_tls(self, tls: ssl.SSLSocket) -> None:
+        """Go on with the handshake, or read; epoll tells again while records are left, as none is above the read."""
+        data = b""
+        try:
+            if self._state is State.SECURING:
+                tls.do_handshake()
+                self._upgrade(tls)
+                return
+            data = tls.recv(_READ_BYTES)
+        except ssl.SSLWantReadError:
+            return
+        except OSError:
+            pass
+        self._receive(data)
+
+    def _upgrade(self, sock: socket.socket) -> None:
+        host, port = self.target.address
+        sock.sendall(upgrade_request(f"{host}:{port}", self._path))
+        self._state = State.UPGRADING
+
+    def _receive(self, data: bytes) -> None:
         if not data:
             self._lose("closed by the server")
             return
@@ -182,7 +218,7 @@ class Device:
 
     def _join(self) -> None:
         self._state = State.JOINING
-        identity = {"token": self.token, "deviceId": f"device{self.number}"}
+        identity = self._identity
         if self.target.engine_version == 3:
             self.write(f"40/{self.target.namespace}?{urlencode(identity)},".encode())
         else:

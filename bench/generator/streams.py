@@ -29,6 +29,7 @@ class EventEndpoint:
     site: str
     api_key: str
     payload_bytes: int = 100
+    is_tls: bool = False
 
     def request(self, topics: list[str], number: int) -> bytes:
         """Return the whole POST /event request for message `number` to `topics`."""
