@@ -42,7 +42,7 @@ def deployment(tenant: Tenant, database: str) -> Iterator[Deployment]:
     operator = {"RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": "a password of the test"}
     environment = {"DATABASE_URL": database, "RECADO_CANARY": "true", **operator}
     server = Deployment(load_sites(tenant), environment=environment)
-    eventually(lambda: asyncio.run(make_token(database)), "the operator", 30, interval_seconds=0.3)
+    eventually(lambda: asyncio.run(make_token(database)), "the operator", 60, interval_seconds=0.3)
     yield server
     server.end()
 
@@ -151,7 +151,7 @@ def test_one_at_a_time_and_the_stop(api: Api, deployment: Deployment) -> None:
     id = api.ask("POST", devices=100, messages=50, seconds=100)["id"]
     assert api.ask("POST", status=409)["code"] == "running"
     assert api.ask("DELETE", f"/{id}", 409)["code"] == "running"
-    eventually(lambda: len(devices_of(deployment)) == 1, "the process of the devices", 20)
+    eventually(lambda: len(devices_of(deployment)) == 1, "the process of the devices", 60)
     assert api.ask("POST", f"/{id}/stop")["ok"]
     assert api.wait(id)["state"] == "stopped"
     assert devices_of(deployment) == []

@@ -58,7 +58,7 @@ class Node(Endpoint):
         self._servers.append(ForkedServer(self._directory, *arguments, **self._environment))
         self.is_listed = True
 
-    def stop(self, timeout_seconds: float = 10) -> int:
+    def stop(self, timeout_seconds: float = 30) -> int:
         """Ask the server to end as an operator does (SIGTERM) and return its exit status."""
         self.is_listed = False
         self.server.signal(signal.SIGTERM)

@@ -52,7 +52,7 @@ class Server(ChildProcess):
         def is_over(lines: list[str]) -> bool:
             return self.returncode is not None or any(_log_line(line).get("event") == "listening" for line in lines)
 
-        lines = self.lines.wait_until(is_over, "the server to listen", 60)
+        lines = self.lines.wait_until(is_over, "the server to listen", 100)
         for line in map(_log_line, lines):
             if line.get("event") == "listening":
                 return str(line["url"])
