@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from app.redis.client import Redis
-from tests.support import matrix, run
+from tests.support import matrix, run, waiting
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
     run.keep_compiled()
     run.use_memory()
+    waiting.wait_for_answers()
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]

@@ -179,6 +179,6 @@ def test_ctrl_c_ends_a_run_and_its_processes() -> None:
                 ends.append(os.pidfd_open(int(pid)))
                 stack.callback(os.close, ends[-1])
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(15) == 130
+        assert process.wait(30) == 130
         assert ends
         assert all(select.select([end], [], [], 10)[0] for end in ends)

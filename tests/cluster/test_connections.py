@@ -218,14 +218,14 @@ async def test_open_connections_of_other_protocols(deployment: Deployment, drive
 
 
 async def test_a_node_that_hangs(deployment: Deployment) -> None:
-    """A node that is stopped is told of within its second, and the other one has answered; it is shown no more soon."""
-    async with calling(deployment.redis.url) as caller:
+    """A node that is stopped is told of within its time, and the other one has answered; it is shown no more soon."""
+    async with calling(deployment.redis.url, answer_seconds=3) as caller:
         nodes = await nodes_of(caller, 2)
         deployment.nodes[1].suspend()
         try:
             begun = asyncio.get_running_loop().time()
             found, silent = await live(caller, nodes)
-            assert asyncio.get_running_loop().time() - begun < 5
+            assert asyncio.get_running_loop().time() - begun < 20
             assert (len(found), len(silent)) == (1, 1)
             await nodes_of(caller, 1)
         finally:

@@ -114,7 +114,7 @@ class Scene:
 
     def _pause(self) -> None:
         expected = self.publisher.begun + self._chance.randrange(4, 24)
-        eventually(lambda: self.publisher.begun >= expected or self.publisher.is_stuck, "messages", 15)
+        eventually(lambda: self.publisher.begun >= expected or self.publisher.is_stuck, "messages", 30)
 
     def _prompt(self) -> float | None:
         return 0.0

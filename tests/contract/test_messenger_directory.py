@@ -176,11 +176,11 @@ def test_a_synchronisation(office: Office, team: Chatting, kind: ClientKind) -> 
     assert [second[name] for name in ("users", "rooms", "contacts", "devices", "messages")] == [[], [], [], [], []]
     done(client, "synced", ms=17)
     client.disconnect()
-    rows = eventually(lambda: [row for row in office.rows(connections, "max") if row.device == device], "the row", 15)
+    rows = eventually(lambda: [row for row in office.rows(connections, "max") if row.device == device], "the row", 30)
     assert rows[0].connect_ms is not None
     assert rows[0].authorise_ms >= 0
     assert rows[0].sync_ms >= 0
-    found = eventually(lambda: [row for row in office.rows(transfers, "max") if row.device == device], "the row", 15)
+    found = eventually(lambda: [row for row in office.rows(transfers, "max") if row.device == device], "the row", 30)
     assert (found[0].kind, found[0].client_ms, found[0].is_resumed) == ("synchronisation", 17, False)
     assert found[0].bytes > 500
 

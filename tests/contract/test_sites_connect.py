@@ -270,7 +270,7 @@ def test_slow_auth_url(connect: Connector, tenant: Tenant) -> None:
     for client in patient:
         client.wait_event("_settings")
     for client in impatient:
-        assert client.wait_refused(10).startswith("Auth error: ")
+        assert client.wait_refused(30).startswith("Auth error: ")
 
 
 @each_library

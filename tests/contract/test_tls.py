@@ -145,7 +145,7 @@ def test_a_channel_on_a_port_of_its_own(deployment: Deployment, authority: Autho
     """The port of `mounts` speaks TLS too: a WebSocket of a channel opens there, and plain HTTP gets 400."""
     url = f"wss://127.0.0.1:{mounted_port}/"
     with websockets.sync.client.connect(url, ssl=authority.client_context()) as channel:
-        assert json.loads(channel.recv(timeout=10))
+        assert json.loads(channel.recv(timeout=30))
     answer = httpx.get(f"http://127.0.0.1:{mounted_port}/push")
     assert (answer.status_code, answer.text) == (400, "This port speaks HTTPS.")
 

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 CUTS = 5
 #: Longer than the node tolerates a silent bus.
-NOTICED_WITHIN_SECONDS = 10.0
+NOTICED_WITHIN_SECONDS = 20.0
 PADDING = "x" * 5_000
 
 

@@ -54,7 +54,7 @@ class Load:
     def idle_share(self) -> float:
         """The share of a core that the process uses in the next second."""
         begun, cpu_seconds = time.monotonic(), self.cpu_seconds
-        eventually(lambda: time.monotonic() > begun + 1, "a second", 5)
+        eventually(lambda: time.monotonic() > begun + 1, "a second", 30)
         return (self.cpu_seconds - cpu_seconds) / (time.monotonic() - begun)
 
 
@@ -73,7 +73,7 @@ def test_clients_that_reconnect_for_long(
             swarm.add(user)
         swarm.board(timeout_seconds=120)
         cluster.redis.kill() if is_killed else cluster.redis.suspend()
-        eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 10)
+        eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 30)
         asked = len(tenant.requests)
         swarm.each(_cut)
         load = Load(cluster)
@@ -105,7 +105,7 @@ def test_every_library_comes_back(cluster: Deployment, drivers: Drivers, tenant:
     back by itself when Redis is there again; authUrl is not asked before."""
     connector = Connector(cluster, drivers)
     cluster.redis.kill()
-    eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 10)
+    eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 30)
     asked = len(tenant.requests)
     calls = [connector.call("one", tenant.user(), kind) for kind in NODE_KINDS]
     clients = [connector.begin(replace(call, reconnects=True)) for call in calls]

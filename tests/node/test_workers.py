@@ -62,7 +62,7 @@ def lines_of(server: Server, event: str) -> list[dict[str, object]]:
 
 def samples(server: Server, name: str) -> list[str]:
     """The lines of a metric."""
-    text = httpx.get(f"{server.url}/metrics", timeout=10).text
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
     return [line for line in text.splitlines() if line.startswith(f"{name}{{")]
 
 
@@ -145,7 +145,7 @@ def test_killed_supervisor_leaves_nothing(embedded: Server) -> None:
     assert len(family) == WORKERS + 1
     embedded.signal(signal.SIGKILL)
     embedded.wait()
-    eventually(lambda: not [pid for pid in family if is_running(pid)], "all to end", 15)
+    eventually(lambda: not [pid for pid in family if is_running(pid)], "all to end", 30)
 
 
 @pytest.mark.long
@@ -157,7 +157,7 @@ def test_worker_that_does_not_end(directory: Path, valkey: Valkey) -> None:
         hanging = workers_of(server)[0]
         subprocess.run(["kill", "-STOP", str(hanging)], check=True)
         server.signal(signal.SIGTERM)
-        assert server.wait(15) == 0
+        assert server.wait(30) == 0
         assert not is_running(hanging)
     finally:
         server.end()

@@ -122,7 +122,7 @@ async def test_site_moves_between_shards(cluster: ValkeyCluster, nodes: list[Sto
             sent.append(await _publish_patiently(nodes[1], site))
         await moving
         sent.append(await _publish_patiently(nodes[1], site))
-        await until(partial(_has, receiver, sent[-1]), "the last message", 10)
+        await until(partial(_has, receiver, sent[-1]), "the last message", 30)
         assert [body for body in receiver.bodies if body in set(sent)] == sent
         assert "close" not in receiver.kinds
     for what in list(receiver.written):
@@ -153,7 +153,7 @@ async def test_keys_on_the_move_are_waited_for(cluster: ValkeyCluster, nodes: li
     for port in (target, source, *cluster.ports):
         cluster.command(port, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(target))
     second = await _publish_patiently(nodes[1], site)
-    await until(lambda: second in receiver.bodies, "the second message", 10)
+    await until(lambda: second in receiver.bodies, "the second message", 30)
     assert receiver.bodies == [first, second]
     await move(cluster, site, source)
 
@@ -231,7 +231,7 @@ async def test_primary_that_dies_and_comes_back(cluster: ValkeyCluster, nodes: l
     assert nodes[0].bus.is_hearing
     server.start()
     second = await _publish_patiently(nodes[1], lost)
-    await until(lambda: second in receiver.bodies, "the second message", 10)
+    await until(lambda: second in receiver.bodies, "the second message", 30)
     assert receiver.bodies == [first, second]
 
 

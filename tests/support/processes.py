@@ -73,7 +73,7 @@ class ChildProcess:
         if self._process.poll() is None:
             self._process.send_signal(number)
 
-    def wait(self, timeout_seconds: float = 10.0) -> int:
+    def wait(self, timeout_seconds: float = 30.0) -> int:
         """Block until the process has ended and its output is read; AssertionError when it does not end in time."""
         try:
             status = self._process.wait(timeout_seconds)

@@ -56,7 +56,7 @@ class ReplicatedValkey:
         eventually(self._is_linked, "the replica")
         for port in self._ports:
             self._start_sentinel(next(new_directory), port, first, stack)
-        eventually(self._is_watched, "the Sentinels to know each other and the replica", 15)
+        eventually(self._is_watched, "the Sentinels to know each other and the replica", 30)
 
     @property
     def url(self) -> str:
@@ -81,7 +81,7 @@ class ReplicatedValkey:
 
     def fail_over(self) -> None:
         """Let a Sentinel fail over while the primary lives."""
-        eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 15, 0.1)
+        eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 30, 0.1)
 
     def lag(self) -> int:
         """How many bytes of the primary's writes the replica lacks."""

@@ -295,4 +295,4 @@ async def test_scripts_serve(script: str) -> None:
             await until_answer(client.open, "the server to listen", (OSError,), 20, 0.05)
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 30)

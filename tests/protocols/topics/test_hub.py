@@ -478,7 +478,7 @@ async def test_dead_node(start_hub: StartHub) -> None:
 
 async def until_clients(node: HubNode, clients: dict[str, int]) -> None:
     """The store counts these streams, and no others."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while await node.store.clients(SITE) != clients:
             pass
 
