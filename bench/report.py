@@ -19,10 +19,6 @@ _HEADINGS = {
     "p99_without_ms": "p99 ms without them",
     "mb_per_slow_reader": "MB per slow reader, peak",
     "closed": "closed by the server",
-    "kb_per_device": "KB per device",
-    "redis_kb_per_device": "Redis KB per device",
-    "core_percent_per_1000": "% of a core per 1,000",
-    "generator_busy": "generator busy",
     "lost": "lost",
     "delivered_percent": "delivered %",
     "once_percent": "exactly once %",
@@ -30,6 +26,10 @@ _HEADINGS = {
     "out_of_order": "out of order",
     "recovered_percent": "reconnects recovered %",
     "back_p99_ms": "reconnect p99 ms",
+    "kb_per_device": "KB per device",
+    "redis_kb_per_device": "Redis KB per device",
+    "core_percent_per_1000": "% of a core per 1,000",
+    "generator_busy": "generator busy",
     "core_percent": "% of a core",
     "deliveries_per_second": "deliveries a second",
     "events": "events of live pages",
@@ -38,11 +38,11 @@ _HEADINGS = {
 _YARDSTICKS = ("node", "floor")
 
 
-def tables(results: Results, facts: dict[str, str], scale: Scale) -> str:
-    """Return the whole report as markdown."""
+def tables(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> str:
+    """Return the whole report as markdown, with the verdicts on `targets` first."""
     parts = [_facts_line(facts, scale)]
     cold = Results(samples=results.warm_ups)
-    if targets := judge(results):
+    if targets:
         parts.append(_verdict_table("target", targets, judge(cold)))
     if further := judge_further(results, scale):
         parts.append(_verdict_table("further limit", further, judge_further(cold, scale)))
@@ -53,7 +53,7 @@ def tables(results: Results, facts: dict[str, str], scale: Scale) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(results: Results, facts: dict[str, str], scale: Scale) -> dict[str, Any]:
+def as_json(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> dict[str, Any]:
     """Return all that was measured, every round included."""
     return {
         "facts": facts,
@@ -66,7 +66,7 @@ def as_json(results: Results, facts: dict[str, str], scale: Scale) -> dict[str, 
                 "limit": verdict.limit,
                 "is_reached": verdict.is_reached,
             }
-            for verdict in [*judge(results), *judge_further(results, scale)]
+            for verdict in [*targets, *judge_further(results, scale)]
         ],
         "medians": {
             measurement: {contender: _medians(results, measurement, contender) for contender in contenders}

@@ -40,6 +40,7 @@ class Scale:
     slow_readers: int
     slow_messages: int
     slow_payload_bytes: int
+    jitter: JitterScale
     fairness_messages: int
     # Devices, those that a message reaches, messages of a round and the pause between two.
     console_devices: int
@@ -54,7 +55,6 @@ class Scale:
     growth_unicasts: int
     # Few and many, of topics with two streams each.
     topic_subscriptions: tuple[int, int]
-    jitter: JitterScale
     limit_seconds: int
 
 
@@ -76,6 +76,15 @@ FULL = Scale(
     slow_readers=10,
     slow_messages=600,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=200,
+        messages=60,
+        gap_seconds=0.5,
+        every_seconds=15.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=200,
     console_devices=10000,
     console_fan_out=500,
@@ -87,15 +96,6 @@ FULL = Scale(
     growth_deliveries=20_000,
     growth_unicasts=3000,
     topic_subscriptions=(100, 100_000),
-    jitter=JitterScale(
-        devices=200,
-        messages=60,
-        gap_seconds=0.5,
-        every_seconds=15.0,
-        cut_seconds=1.0,
-        quiet_seconds=1.0,
-        patience_seconds=5.0,
-    ),
     limit_seconds=3600,
 )
 
@@ -117,6 +117,15 @@ QUICK = Scale(
     slow_readers=10,
     slow_messages=300,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=100,
+        messages=20,
+        gap_seconds=0.5,
+        every_seconds=5.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=60,
     console_devices=2000,
     console_fan_out=500,
@@ -128,15 +137,6 @@ QUICK = Scale(
     growth_deliveries=10_000,
     growth_unicasts=1500,
     topic_subscriptions=(100, 100_000),
-    jitter=JitterScale(
-        devices=100,
-        messages=20,
-        gap_seconds=0.5,
-        every_seconds=5.0,
-        cut_seconds=1.0,
-        quiet_seconds=1.0,
-        patience_seconds=5.0,
-    ),
     limit_seconds=900,
 )
 
@@ -158,6 +158,15 @@ TINY = Scale(
     slow_readers=2,
     slow_messages=5,
     slow_payload_bytes=2000,
+    jitter=JitterScale(
+        devices=6,
+        messages=8,
+        gap_seconds=0.1,
+        every_seconds=0.4,
+        cut_seconds=0.2,
+        quiet_seconds=0.2,
+        patience_seconds=0.5,
+    ),
     fairness_messages=20,
     console_devices=20,
     console_fan_out=10,
@@ -169,14 +178,5 @@ TINY = Scale(
     growth_deliveries=20,
     growth_unicasts=10,
     topic_subscriptions=(10, 40),
-    jitter=JitterScale(
-        devices=6,
-        messages=8,
-        gap_seconds=0.1,
-        every_seconds=0.4,
-        cut_seconds=0.2,
-        quiet_seconds=0.2,
-        patience_seconds=0.5,
-    ),
     limit_seconds=120,
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bench.console import ALL, FIVE, NOBODY
 from bench.jitter import RESET, SILENT
@@ -107,6 +109,17 @@ _FURTHER_RULES = (
 def judge(results: Results) -> list[Verdict]:
     """Return the verdicts on the targets that were measured."""
     return _judge_rules(_RULES, results) + _ratios(results, _growth_of_large())
+
+
+def judge_kept(file: Path, results: Results) -> list[Verdict]:
+    """Return the verdicts on measurements that are not in `results`, but in the file of another run, if there is one;
+    their names tell its date."""
+    if not file.exists():
+        return []
+    kept = json.loads(file.read_text())
+    others = {name: rounds for name, rounds in kept["rounds"].items() if name not in results.samples}
+    day = kept["facts"]["date"].partition(" ")[0]
+    return [replace(verdict, name=f"{verdict.name} (run of {day})") for verdict in judge(Results(samples=others))]
 
 
 def judge_further(results: Results, scale: Scale) -> list[Verdict]:
