@@ -184,13 +184,13 @@ def sites(auth_port: int) -> dict[str, dict[str, Any]]:
     return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}
 
 
-def _start_recado(
-    place: Place, redis_url: str, log: Path, database_url: str = "none", **settings: Any
+def start_recado(
+    place: Place, redis_url: str, log: Path, database_url: str = "none", port: int = 0, **settings: Any
 ) -> tuple[Child, tuple[int, int]]:
     config = log.with_suffix(".yml")
     io = {"pingInterval": 25000, "pingTimeout": 20000}
     config.write_text(json.dumps({"production": {"io": io, "drain_timeout": 0, **settings}}))
-    command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--config", str(config), "--sites", str(place.sites)]
     environment = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "APP_ENV": "production"}
     child = Child(command, log, place.cores.server, environment)
@@ -202,7 +202,7 @@ def _start_recado(
 def _start_recado_with_journal(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
     """Scripts and node keep the journal. The process that writes it to SQL is not counted here, `bench.journal`
     measures it; what it asks of Redis is counted with Redis."""
-    return _start_recado(place, redis_url, log, f"sqlite:///{place.folder / 'journal.sqlite'}")
+    return start_recado(place, redis_url, log, f"sqlite:///{place.folder / 'journal.sqlite'}")
 
 
 def _start_recado_with_console(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
@@ -211,11 +211,11 @@ def _start_recado_with_console(place: Place, redis_url: str, log: Path) -> tuple
     for old in place.folder.glob(database.name + "*"):
         old.unlink()
     make_operator(f"sqlite:///{database}", "bench").write(credentials_file(place, log.stem))
-    return _start_recado(place, redis_url, log, f"sqlite:///{database}")
+    return start_recado(place, redis_url, log, f"sqlite:///{database}")
 
 
 def _start_recado_without_console(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
-    return _start_recado(place, redis_url, log, f"sqlite:///{log.with_suffix('.sqlite')}", console=False)
+    return start_recado(place, redis_url, log, f"sqlite:///{log.with_suffix('.sqlite')}", console=False)
 
 
 def credentials_file(place: Place, name: str) -> Path:
@@ -253,7 +253,7 @@ _OF_RECADO_ALONE = frozenset({"channels", "console", "fairness", "journal", "top
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("recado", _start_recado, has_redis=True),
+        Contender("recado", start_recado, has_redis=True),
         Contender("recado-journal", _start_recado_with_journal, has_redis=True, counts_children=False),
         Contender("recado-console", _start_recado_with_console, has_redis=True, counts_children=False),
         Contender("recado-no-console", _start_recado_without_console, has_redis=True, counts_children=False),

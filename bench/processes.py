@@ -106,13 +106,21 @@ class Child:
 class GeneratorProcess:
     """The load generator of one peer; lives until `stop()`. Calls are synchronous."""
 
-    def __init__(self, log: Path, core: int | None) -> None:
-        self._child = Child([sys.executable, "-m", "bench.generator"], log, core)
+    def __init__(self, log: Path, core: int | None, module: str = "bench.generator") -> None:
+        self._child = Child([sys.executable, "-m", module], log, core)
         self.pid = self._child.pid
 
     def call(self, do: str, timeout_seconds: float = 300.0, **arguments: Any) -> dict[str, Any]:
         """Run the generator's command `do`; raises BenchError with its complaint."""
+        self.begin(do, **arguments)
+        return self.finish(do, timeout_seconds)
+
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Have the command run while others run elsewhere; `finish` has to follow."""
         self._child.write_line(json.dumps({"do": do, **arguments}))
+
+    def finish(self, do: str, timeout_seconds: float = 300.0) -> dict[str, Any]:
+        """Wait for the answer to `begin`; raises BenchError with its complaint."""
         line = self._child.read_line(timeout_seconds)
         if not line:
             raise BenchError(f"{self._child.name}: no answer to {do}: {self._child.log_tail()}")

@@ -25,6 +25,16 @@ _HEADINGS = {
     "generator_busy": "generator busy",
     "core_percent": "% of a core",
     "deliveries_per_second": "deliveries a second",
+    "own_p50_ms": "own send meanwhile, p50 ms",
+    "longest_run_ms": "longest run of Redis, ms",
+    "longest_turn_ms": "loop late by at most, ms",
+    "most_ms": "most ms",
+    "listens_seconds": "listens again, s",
+    "half_back_seconds": "half are back, s",
+    "all_back_seconds": "all are back, s",
+    "tries": "tries of a device",
+    "refusals": "refusals",
+    "missing": "devices without a message",
     "events": "events of live pages",
 }
 # The contenders that the others are compared with, in a column each, by the first figure of the measurement.

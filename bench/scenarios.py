@@ -12,6 +12,7 @@ from typing import Any
 from bench.console import console
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
+from bench.large import large
 from bench.stage import Sample, Stage, measured, settle
 from bench.topics import topics, topics_match
 
@@ -211,6 +212,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "channels": channels,
     "topics": topics,
     "topics-match": topics_match,
+    "large": large,
 }
 
 

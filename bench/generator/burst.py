@@ -37,6 +37,13 @@ class Requests(Protocol):
         """Return the whole request for message `number` to these rooms, or topics."""
 
 
+class Receipts(Protocol):
+    """The keeper of what devices receive."""
+
+    def receive(self, payload: bytes, number_at: int, previous: int) -> int:
+        """Count a message whose number begins at `number_at`; takes and returns what the device has received."""
+
+
 class Burst:
     """One burst, for one command; `run()` opens and closes its publishers."""
 

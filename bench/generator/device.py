@@ -92,6 +92,10 @@ class Device:
         return "~".join(self.rooms)
 
     @property
+    def _identity(self) -> dict[str, str]:
+        return {"token": self.token, "deviceId": f"device{self.number}"}
+
+    @property
     def _path(self) -> str:
         return f"/socket.io/?{urlencode({'EIO': self.target.engine_version, 'transport': 'websocket'})}"
 
@@ -182,7 +186,7 @@ class Device:
 
     def _join(self) -> None:
         self._state = State.JOINING
-        identity = {"token": self.token, "deviceId": f"device{self.number}"}
+        identity = self._identity
         if self.target.engine_version == 3:
             self.write(f"40/{self.target.namespace}?{urlencode(identity)},".encode())
         else:

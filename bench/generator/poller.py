@@ -6,6 +6,7 @@ faster than every server that it measures.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -32,6 +33,11 @@ class Poller:
         """Call `readable` whenever `descriptor` is readable."""
         self._handlers[descriptor] = readable
         self._epoll.register(descriptor, select.EPOLLIN)
+
+    def add_connecting(self, descriptor: int, decided: Callable[[], None]) -> None:
+        """Call `decided` when the connect of `descriptor` has succeeded or failed; it removes the descriptor."""
+        self._handlers[descriptor] = decided
+        self._epoll.register(descriptor, select.EPOLLOUT)
 
     def remove(self, descriptor: int) -> None:
         """Forget `descriptor`; must come before it is closed."""
@@ -74,6 +80,7 @@ class Poller:
     def _write_all(self) -> None:
         writes, self._writes = self._writes, []
         for descriptor, data in writes:
-            # A socket that died in this turn has removed its handler.
-            if descriptor in self._handlers and os.write(descriptor, data) != len(data):
-                raise GeneratorError("the server has stopped reading: a short write of an acknowledgement")
+            # A socket that died in this turn has removed its handler; one that dies now shows it at its next read.
+            with contextlib.suppress(ConnectionError):
+                if descriptor in self._handlers and os.write(descriptor, data) != len(data):
+                    raise GeneratorError("the server has stopped reading: a short write of an acknowledgement")
