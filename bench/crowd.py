@@ -28,12 +28,13 @@ from bench.usage import Usage, cpu_seconds, resident_kb
 
 CROWD_SITE, PLAIN_SITE, OTHER_SITE = "crowd", "plain", "other"
 _SLOW_MICROSECONDS = 1000
+_STARTS = 3
 _LAG = re.compile(r'^recado_loop_lag_seconds_bucket\{.*?le="([^"]+)".*?\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a piece of work took: CPU of server and Redis, and the time it lasted, in which so many were connected."""
+    """The CPU of server and Redis in a piece of work, its time, and the number of connections meanwhile."""
 
     server_seconds: float
     redis_seconds: float
@@ -78,7 +79,7 @@ class Ground:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where clients connect and backends post."""
+        """The address of clients and backends."""
         return "127.0.0.1", self.port
 
     def usage(self) -> Usage:
@@ -146,16 +147,27 @@ class Ground:
         self.server.stop()
 
     def restart(self) -> None:
-        """Start the server again on its port."""
-        log = self.place.folder / f"again-{time.monotonic_ns()}.log"
-        self.server = _start_server(self.place, self.workers, log, self.port)[0]
+        """Start the server again on its port, as a supervisor of services does: once more when that fails."""
+        for left in reversed(range(_STARTS)):
+            log = self.place.folder / f"again-{time.monotonic_ns()}.log"
+            try:
+                self.server = _start_server(self.place, self.workers, log, self.port)[0]
+                break
+            except BenchError:
+                if not left:
+                    raise
         self._stops.callback(self.server.stop)
 
-    def start_door(self) -> tuple[Child, Poster]:
-        """Start a second node without devices, for the time in which the server is gone."""
-        door, port = _start_server(self.place, 1, self.place.folder / f"door-{time.monotonic_ns()}.log", 0)
-        self._stops.callback(door.stop)
-        return door, Poster(("127.0.0.1", port), CROWD_SITE, API_KEY)
+    @contextlib.contextmanager
+    def door(self) -> Iterator[Poster]:
+        """Start a second node without devices, for sends while the server is gone."""
+        door, port = _start_server(self.place, 1, self.place.folder / "door.log", 0)
+        try:
+            poster = Poster(("127.0.0.1", port), CROWD_SITE, API_KEY)
+            yield poster
+            poster.close()
+        finally:
+            door.stop()
 
     def forget_slow_runs(self) -> None:
         """Have Redis note long commands from now on."""

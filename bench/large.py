@@ -23,6 +23,8 @@ _OWN_SEND_AFTER_SECONDS = 0.05
 _OWN_NUMBER = 90
 _CALM_SECONDS = 5.0
 _AWAY_MESSAGES = 3
+_WARM_UP_DEVICES = 1000
+_RETURNS = ("with tickets", "authUrl asked")
 
 CONNECT, UNICAST, FAN_OUT = "large: connect, {} connected", "large: unicast, {} connected", "large: fan-out to {}"
 IDLE, TO_ALL, PLAIN = "large: idle", "large: one message to all", "large: plain fan-out to all"
@@ -40,9 +42,7 @@ def large(stage: Stage) -> None:
         run.rest()
         run.fan_out()
         run.message_to_all()
-        run.come_back("with tickets")
-        ground.all("forget_tickets")
-        run.come_back("authUrl asked")
+        run.come_back()
         ground.disembark()
         run.plain()
 
@@ -101,6 +101,8 @@ class _Run:
                 "kb_per_device": (server - self._memory[0]) / count,
                 "redis_kb_per_device": (stored - self._memory[1]) / count,
                 "core_percent_per_1000": 100_000 * share,
+                "kb_of_a_process": self._memory[0] / scale.large_workers,
+                "processes": scale.large_workers,
             },
         )
         for name, operations, window, figures in self._until_idle:
@@ -111,6 +113,8 @@ class _Run:
         scale = self._scale
         for turn in range(scale.large_rounds + 1):
             for size in scale.large_fan_outs:
+                if not turn and size > _WARM_UP_DEVICES:
+                    continue
                 messages = max(1, min(_MOST_MESSAGES, scale.large_fan_outs[-1] // size))
                 sample = self._send(CROWD_SITE, f"first_{size}", size, messages)
                 if turn:
@@ -140,11 +144,18 @@ class _Run:
             if turn:
                 self._record(PLAIN, sample)
 
-    def come_back(self, how: str) -> None:
+    def come_back(self) -> None:
+        """Let all devices lose their server and come back: with resume tickets, and without them."""
+        with self._ground.door() as behind:
+            for how in _RETURNS[: self._scale.large_returns]:
+                if how is not _RETURNS[0]:
+                    self._ground.all("forget_tickets")
+                self._come_back(how, behind)
+
+    def _come_back(self, how: str, behind: Poster) -> None:
         """Kill the server while a message is on its way to all, send through another node, start the server again, and
         wait until all devices are there with all messages."""
         ground = self._ground
-        door, behind = ground.start_door()
         ground.all("hear")
         ground.all("expect_losses")
         ground.forget_slow_runs()
@@ -170,8 +181,6 @@ class _Run:
         spent = ground.usage()
         missing = sum(answer["missing"] for answer in ground.all("missing", messages=_AWAY_MESSAGES + 2))
         times = sorted(at - killed for answer in answers for at in answer["times"])
-        behind.close()
-        door.stop()
         self._record(
             RETURN.format(how),
             {
@@ -183,6 +192,7 @@ class _Run:
                 "tries": sum(answer["tries"] for answer in answers) / ground.connected,
                 "refusals": sum(answer["refusals"] for answer in answers),
                 "missing": missing,
+                "unavailable": behind.refused,
                 "longest_run_ms": ground.longest_run_ms(),
             },
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -12,29 +13,41 @@ from bench.generator.publisher import Endpoint
 from bench.processes import BenchError
 
 _TIMEOUT_SECONDS = 60.0
+_RETRY_SECONDS = 0.2
 
 
 class Poster:
     """One keep-alive connection of a backend. Lives until `close()`."""
 
     def __init__(self, address: tuple[str, int], site: str, key: str) -> None:
+        self.refused = 0
         self._endpoint = Endpoint(address, site, key)
         self._sock = socket.create_connection(address, _TIMEOUT_SECONDS)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self, rooms: list[str], number: int) -> float:
-        """Send message `number` to rooms; returns the moment before. Raises BenchError when the answer is not 200."""
+        """Send message `number` to rooms, again after each 503, which says that it is not stored; returns the moment
+        before. Raises BenchError at any other answer but 200."""
         began = time.perf_counter()
+        while self._status(rooms, number) == 503:
+            self.refused += 1
+            if time.perf_counter() - began > _TIMEOUT_SECONDS:
+                raise BenchError("POST /send was answered 503 for a minute")
+            time.sleep(_RETRY_SECONDS)
+        return began
+
+    def _status(self, rooms: list[str], number: int) -> int:
         self._sock.sendall(self._endpoint.request(rooms, number))
         answer = b""
-        while b"\r\n\r\n" not in answer:
+        while not _is_whole(answer):
             data = self._sock.recv(65536)
             if not data:
                 raise BenchError("the server closed the connection of a backend")
             answer += data
-        if not answer.startswith(b"HTTP/1.1 200"):
+        status = int(answer[9:12])
+        if status not in (200, 503):
             raise BenchError(f"POST /send was refused: {answer[:200]!r}")
-        return began
+        return status
 
     def close(self) -> None:
         """Close the connection."""
@@ -72,6 +85,11 @@ class Bystander:
         if self._errors and error is None:
             raise BenchError(f"a bystander's send failed: {self._errors[0]}")
 
+    @property
+    def has_failed(self) -> bool:
+        """True when a send was answered otherwise than 200."""
+        return bool(self._errors)
+
     def percentile_ms(self, share: float) -> float:
         """Return a percentile (0 to 100) of the delays; 0 when nothing was sent."""
         ranked = sorted(self.delays_seconds)
@@ -86,3 +104,9 @@ class Bystander:
                 due += self._pause_seconds
         except (OSError, BenchError) as error:
             self._errors.append(error)
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *(\d+)", head.lower())
+    return bool(end) and len(body) >= int(length.group(1) if length else 0)

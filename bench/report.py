@@ -25,7 +25,10 @@ _HEADINGS = {
     "generator_busy": "generator busy",
     "core_percent": "% of a core",
     "deliveries_per_second": "deliveries a second",
+    "kb_of_a_process": "KB of a process",
+    "processes": "processes",
     "own_p50_ms": "own send meanwhile, p50 ms",
+    "unavailable": "sends answered 503",
     "longest_run_ms": "longest run of Redis, ms",
     "longest_turn_ms": "loop late by at most, ms",
     "most_ms": "most ms",
@@ -93,14 +96,14 @@ def _verdict_table(verdicts: list[Verdict], first_round: list[Verdict]) -> str:
         [
             verdict.name,
             verdict.requirement,
-            _number(verdict.limit),
-            _number(verdict.value),
+            number(verdict.limit),
+            number(verdict.value),
             verdict.text,
             cold.get((verdict.name, verdict.requirement), ""),
         ]
         for verdict in verdicts
     ]
-    return _markdown(["target", "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
+    return markdown(["target", "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
 
 
 def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:
@@ -111,7 +114,7 @@ def _figure_table(results: Results, figures: tuple[str, ...], measurements: list
             medians = _medians(results, measurement, contender)
             ratios = [_ratio(results, measurement, contender, yardstick, figures[0]) for yardstick in _YARDSTICKS]
             rows.append([measurement, contender, *(_figure(name, medians[name]) for name in figures), *ratios])
-    return _markdown(heading, rows)
+    return markdown(heading, rows)
 
 
 def _ratio(results: Results, measurement: str, contender: str, yardstick: str, figure: str) -> str:
@@ -121,17 +124,18 @@ def _ratio(results: Results, measurement: str, contender: str, yardstick: str, f
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if name == "generator_busy" else _number(value)
+    return f"{100 * value:.0f} %" if name == "generator_busy" else number(value)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three significant digits, no fewer than the whole part."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _markdown(heading: list[str], rows: list[list[str]]) -> str:
+def markdown(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
     widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
     lines = [heading, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -49,6 +49,8 @@ class Scale:
     large_unicasts: int
     # Messages to all, one after the other, while another site sends.
     large_messages: int
+    # How often all devices lose their server: with resume tickets, and then without.
+    large_returns: int
     limit_seconds: int
 
 
@@ -81,13 +83,14 @@ FULL = Scale(
     growth_deliveries=20_000,
     growth_unicasts=3000,
     topic_subscriptions=(100, 100_000),
-    large_connections=(10, 500, 1000, 5000, 10_000, 20_000, 50_000),
-    large_fan_outs=(10, 500, 1000, 5000, 10_000, 20_000, 50_000),
+    large_connections=(10, 1000, 10_000, 20_000, 50_000),
+    large_fan_outs=(10, 500, 5000, 20_000, 50_000),
     large_workers=4,
     large_generators=4,
-    large_rounds=3,
+    large_rounds=2,
     large_unicasts=1500,
-    large_messages=4,
+    large_messages=3,
+    large_returns=2,
     limit_seconds=3600,
 )
 
@@ -127,6 +130,7 @@ QUICK = Scale(
     large_rounds=1,
     large_unicasts=1000,
     large_messages=3,
+    large_returns=2,
     limit_seconds=900,
 )
 
@@ -161,10 +165,11 @@ TINY = Scale(
     topic_subscriptions=(10, 40),
     large_connections=(4, 10, 24),
     large_fan_outs=(10, 24),
-    large_workers=2,
+    large_workers=1,
     large_generators=2,
     large_rounds=1,
     large_unicasts=10,
     large_messages=2,
+    large_returns=1,
     limit_seconds=120,
 )

@@ -26,7 +26,7 @@ _QUIET_CPU_SHARE = 0.05
 
 
 class Named(Protocol):
-    """Whatever is measured."""
+    """The subject of a measurement."""
 
     @property
     def name(self) -> str:

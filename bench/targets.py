@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.console import ALL, FIVE, NOBODY
+from bench.large import FAN_OUT, IDLE
 from bench.scale import Scale
 from bench.stage import Results
 
@@ -28,6 +29,10 @@ _DOORS = (
     ("topic event, per delivery", "topic event", "fan-out beside topics"),
 )
 _DOOR_FACTOR = 1.3
+
+
+# Of many connections: the cost of a delivery, "fan-out 50,000 to 500", and the memory of a device.
+_FEW, _LARGE_LIMIT, _LARGE_KB = 500, 1.3, 6.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
         + _judge_fairness(results)
         + _judge_growth(results, scale)
         + _judge_doors(results)
+        + _judge_large(results, scale)
     )
 
 
@@ -142,6 +148,21 @@ def _judge_doors(results: Results) -> list[Verdict]:
         fan_out = results.median(beside, _SUBJECT, "server_us")
         if cost is not None and fan_out is not None:
             verdicts.append(Verdict(name, f"{_DOOR_FACTOR} x plain fan-out", cost, _DOOR_FACTOR * fan_out))
+    return verdicts
+
+
+def _judge_large(results: Results, scale: Scale) -> list[Verdict]:
+    """Fifty thousand connections to one server of several processes."""
+    verdicts = []
+    largest, few = scale.large_fan_outs[-1], min(_FEW, scale.large_fan_outs[-2])
+    cost, least = (results.median(FAN_OUT.format(size), _SUBJECT, "server_us") for size in (largest, few))
+    if cost and least:
+        name = f"cost of a delivery, {largest:,} connected, fan-out {largest:,} to {few}"
+        verdicts.append(Verdict(name, f"ratio {_LARGE_LIMIT}", cost / least, _LARGE_LIMIT))
+    memory = results.median(IDLE, _SUBJECT, "kb_per_device")
+    if memory is not None:
+        name = f"idle device of {scale.large_connections[-1]:,}, memory"
+        verdicts.append(Verdict(name, f"{_LARGE_KB:g} KB", memory, _LARGE_KB))
     return verdicts
 
 

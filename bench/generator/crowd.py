@@ -206,7 +206,7 @@ class CrowdGenerator(Generator):
         self.fleet = self.crowd = Crowd(self.poller)
 
     def hear(self) -> dict[str, Any]:
-        """Count messages anew."""
+        """Count messages from zero."""
         self.crowd.hear()
         return {}
 
@@ -222,7 +222,7 @@ class CrowdGenerator(Generator):
         self.crowd.back_at, self.crowd.losses, self.crowd.refusals = array("d"), [], []
         return {}
 
-    def come_back(self, timeout_seconds: float = 180.0) -> dict[str, Any]:
+    def come_back(self, timeout_seconds: float = 280.0) -> dict[str, Any]:
         """Wait until all devices were lost and are there again; answers the percentiles of the times of that."""
         crowd = self.crowd
         count = len(crowd.devices)
