@@ -15,13 +15,13 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from bench.contenders import API_KEY, Place, start_recado, start_redis
+from bench.contenders import API_KEY, Cores, Place, start_recado, start_redis
 from bench.posting import Bystander, Poster
 from bench.processes import BenchError, Child, GeneratorProcess
 from bench.usage import Usage, cpu_seconds, resident_kb
@@ -202,7 +202,9 @@ def open_ground(place: Place, workers: int, generators: int) -> Iterator[Ground]
     """Start Redis, server and generators; end them in every case."""
     place = _with_own_sites(place)
     with contextlib.ExitStack() as stops:
-        stored = start_redis(place, "large", _redis_socket(place))
+        # Not on the core of so many generators: they would starve it.
+        anywhere = replace(place, cores=Cores(place.cores.server, None))
+        stored = start_redis(anywhere, "large", _redis_socket(place))
         stops.callback(stored.stop)
         server, port = _start_server(place, workers, place.folder / "large.log", 0)
         stops.callback(server.stop)

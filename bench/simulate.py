@@ -42,7 +42,7 @@ _HOUR = 3600
 
 @dataclass(frozen=True)
 class Load:
-    """The work of the devices of an installation. `sizes` are the devices of each site; the rates are for one device."""
+    """The work of the devices of an installation. `sizes` are those of its sites; the rates are for one device."""
 
     name: str
     sizes: tuple[int, ...]

@@ -30,7 +30,9 @@ from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS, _RANDOM_SHARE = 1.0, 5.0, 0.5
 _OPEN_SECONDS = 20.0
 _SWEEP_SECONDS = 0.5
-_TICKET = re.compile(rb'"resume_ticket":"([^"]+)"')
+_ASK_SECONDS = 0.1
+# In `_settings` and in `_resume_ticket`.
+_TICKET = re.compile(rb'resume_ticket"[:,]"([^"]+)"')
 
 
 def back_off_seconds(tries: int, chance: float) -> float:
@@ -108,6 +110,9 @@ class Returner(Device):
     def _read_frame(self, opcode: int, packet: bytes) -> None:
         if self._state is not State.CLOSED:
             super()._read_frame(opcode, packet)
+        if packet.startswith(b"41") and self._state is not State.CLOSED:
+            # The page's code connects again after a disconnect by the server.
+            self._lose("disconnected by the server")
 
     def _decided(self) -> None:
         assert self._sock is not None
@@ -145,6 +150,7 @@ class Crowd(Fleet):
         self._order = itertools.count()
         self._boarding = Boarding(0, 0, 1, [])
         self._swept_at = 0.0
+        self._ask_at, self._was_listening = 0.0, False
 
     def hear(self) -> None:
         """Forget what was received, and count from now on."""
@@ -155,14 +161,28 @@ class Crowd(Fleet):
     def bring_back(self) -> None:
         """Connect the lost devices whose time has come, and give up those that the server does not open."""
         now = time.perf_counter()
+        is_listening = bool(self._away) and self._away[0][0] <= now and self._is_listening(self._away[0][2], now)
         while self._away and self._away[0][0] <= now:
             device = heapq.heappop(self._away)[2]
-            self._open(device, device.number, self._boarding)
+            if is_listening:
+                self._open(device, device.number, self._boarding)
+            else:
+                self.lost(device, "nobody listens")
         if now - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = now
             for waiting in list(self._waiting):
                 if isinstance(waiting, Returner) and waiting.is_opening and now - waiting.opened_at > _OPEN_SECONDS:
                     waiting.give_up()
+
+    def _is_listening(self, device: Returner, now: float) -> bool:
+        """Whether the port of the server accepts a connection, asked once in a while: tens of thousands of refused ones
+        would take the machine from the server that starts."""
+        if now >= self._ask_at:
+            self._ask_at = now + _ASK_SECONDS
+            with socket.socket() as probe:
+                probe.settimeout(1.0)
+                self._was_listening = probe.connect_ex(device.target.address) == 0
+        return self._was_listening
 
     def ping_when_due(self) -> None:
         """Do what is due between commands."""
