@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import threading
 import time
@@ -22,8 +23,8 @@ class Poster:
     def __init__(self, address: tuple[str, int], site: str, key: str) -> None:
         self.refused = 0
         self._endpoint = Endpoint(address, site, key)
-        self._sock = socket.create_connection(address, _TIMEOUT_SECONDS)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = address
+        self._sock = self._connected()
 
     def post(self, rooms: list[str], number: int) -> float:
         """Send message `number` to rooms, again after each 503, which says that it is not stored; returns the moment
@@ -36,7 +37,20 @@ class Poster:
             time.sleep(_RETRY_SECONDS)
         return began
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed the connection, as it does after a minute without a request."""
+        return bool(select.select([self._sock], [], [], 0)[0])
+
+    def _connected(self) -> socket.socket:
+        sock = socket.create_connection(self._address, _TIMEOUT_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
     def _status(self, rooms: list[str], number: int) -> int:
+        if self.is_closed:
+            self._sock.close()
+            self._sock = self._connected()
         self._sock.sendall(self._endpoint.request(rooms, number))
         answer = b""
         while not _is_whole(answer):

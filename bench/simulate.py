@@ -1,28 +1,32 @@
-"""A model of a large installation: its devices over processes, its sites over the shards of a Redis Cluster.
+"""The tables of docs/scaling.md: the scenario `large` as it was measured, and a million devices by the model.
 
-    python -m bench.simulate                          # the tables of docs/scaling.md, from bench/results/large.json
-    python -m bench.simulate --results FILE --write   # from another run of the scenario `large`, into the page
-    python -m bench.simulate --devices 400000 --sites 64 --shards 4   # an own load
-
-The costs are measured; the loads are assumptions, in `LOADS`. Processes are alike and share the devices evenly. A shard
-is one core that works off what comes, second by second; a large message is spread over the seconds it takes.
+python -m bench.simulate                          # prints them, from bench/results/large.json
+python -m bench.simulate --results FILE --write   # from another run of the scenario, into the page, with its picture
+python -m bench.simulate --devices 400000 --sites 100 --shards 4   # an own load
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.crc import key_slot
-
-from bench.costs import CONNECTS, FAN_OUTS, UNICASTS, Costs, Pair, curves
+from bench.costs import CONNECTS, FAN_OUTS, UNICASTS, Costs, Pair, curves, of_large
+from bench.forecast import (
+    LOADS,
+    MOST_CONNECTIONS,
+    PLANNED_SHARE,
+    PROCESS_SIZES,
+    SHARDS,
+    Forecast,
+    Load,
+    ceilings,
+    forecast,
+    processes_for,
+)
 from bench.plot import Panel, draw
 from bench.report import markdown, number
 
@@ -30,192 +34,74 @@ _HERE = Path(__file__).parent
 RESULTS = _HERE / "results" / "large.json"
 PAGE = _HERE.parent / "docs" / "scaling.md"
 PICTURE = _HERE.parent / "docs" / "images" / "scaling.svg"
-_BEGIN, _END = "<!-- model: written by bench.simulate -->", "<!-- end of the model -->"
-_SLOTS = 16384
-#: The share of a core that an operator plans with: the rest is for peaks, and for the return of a dead node's devices.
-PLANNED_SHARE = 0.6
-#: Connections of one process: its share of 50,000 on a machine of four, and below the usual limit of open files.
-MOST_CONNECTIONS = 12_500
-_SECONDS = 900
-_HOUR = 3600
+_RETURNS = ("with tickets", "authUrl asked")
 
 
-@dataclass(frozen=True)
-class Load:
-    """The work of the devices of an installation. `sizes` are those of its sites; the rates are for one device."""
-
-    name: str
-    sizes: tuple[int, ...]
-    unicasts_an_hour: float = 10.0
-    room_messages_an_hour: float = 10.0
-    room_size: int = 100
-    # Messages to all devices of a site.
-    broadcasts_an_hour: float = 1.0
-    connects_an_hour: float = 2.0
-
-    @property
-    def devices(self) -> int:
-        """All devices."""
-        return sum(self.sizes)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """The answer of the model for a load on so many shards."""
-
-    load: Load
-    shards: int
-    processes: int
-    process_share: float
-    process_megabytes: float
-    # Of the busiest shard: the mean share of its core, the most seconds of work that waited in it, and its memory.
-    shard_share: float
-    shard_backlog_seconds: float
-    shard_megabytes: float
-    # Of the largest site: how long Redis works for a message to all of it.
-    broadcast_seconds: float
-    # Until the devices of a dead machine of four processes are back, by the CPU of the others and of the busiest shard.
-    return_seconds: float
-
-
-def zipf_sizes(devices: int, sites: int) -> tuple[int, ...]:
-    """Return the sizes of `sites` sites of `devices` devices, the n-th of which has a share of 1/n."""
-    total = sum(1 / rank for rank in range(1, sites + 1))
-    sizes = [round(devices / total / rank) for rank in range(1, sites + 1)]
-    return (sizes[0] + devices - sum(sizes), *sizes[1:])
-
-
-MILLION = 1_000_000
-LOADS = (
-    Load("1,000 sites alike", (1_000,) * 1_000),
-    Load("1,000 sites, the n-th in proportion to 1/n", zipf_sizes(MILLION, 1_000)),
-    Load("one site", (MILLION,)),
-    Load("one site, split into 16", (MILLION // 16,) * 16),
-    Load("one site, split into 250", (MILLION // 250,) * 250),
-)
-SHARDS = (1, 4, 16)
-
-
-def shard_of(site: str, shards: int) -> int:
-    """Return the shard of a site: its name is the hash tag of its keys, and each shard has an equal range of slots."""
-    return key_slot(b"recado:{%s}:" % site.encode()) * shards // _SLOTS
-
-
-def forecast(costs: Costs, load: Load, shards: int, seed: int = 1) -> Forecast:
-    """Return what the costs make of a load on so many shards."""
-    processes = processes_for(costs, load)
-    work = _shard_work(costs, load, shards, processes)
-    devices = _shard_devices(load, shards)
-    busiest = max(range(shards), key=lambda shard: work[shard])
-    fullest = max(devices)
-    lost = min(load.devices, 4 * load.devices / processes)
-    share = _server_seconds(costs, load, processes) / processes
-    spare = (1 - share) * max(1, processes - 4)
-    at_shard = lost * devices[busiest] / load.devices * costs.comes_back.redis_us / 1e6 / max(0.05, 1 - work[busiest])
-    return Forecast(
-        load,
-        shards,
-        processes,
-        share,
-        costs.process_kb / 1024 + load.devices / processes * costs.idle_kb / 1024,
-        work[busiest],
-        _backlog_seconds(costs, load, shards, processes, busiest, random.Random(seed)),
-        fullest * costs.idle_redis_kb / 1024,
-        costs.message(max(load.sizes), processes).redis_us / 1e6,
-        max(lost * costs.comes_back.server_us / 1e6 / spare, at_shard),
+def measured(results: dict[str, Any]) -> str:
+    """Return the tables of a run: what grows, and what was measured with all connected."""
+    found, medians = curves(results), of_large(results)
+    unicasts = dict(found[UNICASTS])
+    heading = ["connected", "connect, server µs", "Redis µs", "message to one user, server µs", "Redis µs"]
+    growing = [[f"{count:,}", *_cells(cost), *_cells(unicasts.get(count))] for count, cost in found[CONNECTS]]
+    reached = [[f"{size:,}", *_cells(cost)] for size, cost in found[FAN_OUTS]]
+    return "\n\n".join(
+        [
+            markdown(["all connected", "measured"], _facts(medians)),
+            markdown(heading, growing),
+            markdown(["devices that one message reaches", "a delivery, server µs", "Redis µs"], reached),
+            *_returns(medians),
+        ]
     )
 
 
-def processes_for(costs: Costs, load: Load) -> int:
-    """Return the least number of processes that carry the load within the planned share, in steps of four."""
-    processes = 4 * math.ceil(load.devices / MOST_CONNECTIONS / 4)
-    while _server_seconds(costs, load, processes) > PLANNED_SHARE * processes and processes < load.devices:
-        processes += 4
-    return processes
+def _cells(cost: Pair | None) -> list[str]:
+    return [number(cost.server_us), number(cost.redis_us)] if cost else ["", ""]
 
 
-def ceilings(costs: Costs, processes: int) -> dict[str, float]:
-    """Return what one shard does in a second at the planned share, of one kind of work alone. This bounds a site."""
-    budget_us = PLANNED_SHARE * 1e6
-    largest = costs.largest_fan_out
-    return {
-        "connects": budget_us / costs.connect.redis_us,
-        "messages to one user": budget_us / costs.unicast.redis_us,
-        **{
-            f"deliveries, in messages to {size:,} devices": budget_us / costs.message(size, processes).redis_us * size
-            for size in (100, 1_000, largest)
-        },
-    }
+def _facts(medians: dict[str, dict[str, float]]) -> list[list[str]]:
+    """The rows of those figures that a run has; a run that was cut short has fewer."""
+    wanted = (
+        ("idle", "kb_per_device", "memory of the server, KB a device"),
+        ("idle", "redis_kb_per_device", "memory of Redis, KB a device"),
+        ("idle", "core_percent_per_1000", "CPU of 1,000 idle devices, % of a core"),
+        ("one message to all", "last_p50_ms", "message to all, until the last device has it, ms"),
+        ("one message to all", "own_p50_ms", "meanwhile a message of the same site to one user, ms"),
+        ("another site, calm", "p50_ms", "`/send` of another site, before it, p50 ms"),
+        ("another site, calm", "p99_ms", "... p99 ms"),
+        ("another site, meanwhile", "p50_ms", "`/send` of another site, meanwhile, p50 ms"),
+        ("another site, meanwhile", "p99_ms", "... p99 ms"),
+        ("plain fan-out to all", "server_us", "plain site, a delivery of a message to all, server µs"),
+        ("plain fan-out to all", "redis_us", "... Redis µs"),
+    )
+    return [[text, number(medians[name][figure])] for name, figure, text in wanted if name in medians]
 
 
-def _server_seconds(costs: Costs, load: Load, processes: int) -> float:
-    """The CPU of all processes in a second."""
-    idle = load.devices * costs.idle_share
-    return idle + sum(rate * cost.server_us for rate, cost in _work(costs, load, load.sizes, processes)) / 1e6
-
-
-def _work(costs: Costs, load: Load, sizes: Sequence[int], processes: int) -> list[tuple[float, Pair]]:
-    """The rates a second of all that happens in these sites, each with its cost. Broadcasts come one by one."""
-    devices = sum(sizes)
-    room = min(load.room_size, max(sizes, default=1))
-    work = [
-        (devices * load.connects_an_hour / _HOUR, costs.connect),
-        (devices * load.unicasts_an_hour / _HOUR, costs.unicast),
-        (devices * load.room_messages_an_hour / _HOUR / room, costs.message(room, processes)),
-    ]
-    counts = {size: sizes.count(size) for size in set(sizes)}
-    return work + [
-        (count * load.broadcasts_an_hour / _HOUR, costs.message(size, processes)) for size, count in counts.items()
-    ]
-
-
-def _sites_of_shards(load: Load, shards: int) -> list[list[int]]:
-    found: list[list[int]] = [[] for _ in range(shards)]
-    for place, size in enumerate(load.sizes):
-        found[shard_of(f"site-{place}", shards)].append(size)
-    return found
-
-
-def _shard_devices(load: Load, shards: int) -> list[int]:
-    return [sum(sizes) for sizes in _sites_of_shards(load, shards)]
-
-
-def _shard_work(costs: Costs, load: Load, shards: int, processes: int) -> list[float]:
-    """The mean share of a core of each shard."""
-    return [
-        sum(rate * cost.redis_us for rate, cost in _work(costs, load, sizes, processes)) / 1e6
-        for sizes in _sites_of_shards(load, shards)
-    ]
-
-
-def _backlog_seconds(costs: Costs, load: Load, shards: int, processes: int, shard: int, chance: random.Random) -> float:
-    """Play a quarter of an hour of one shard, second by second; the most work that waited at the end of one, in
-    seconds."""
-    sizes = _sites_of_shards(load, shards)[shard]
-    work = _work(costs, load, sizes, processes)
-    backlog = most = 0.0
-    for _ in range(_SECONDS):
-        for rate, cost in work:
-            backlog += _poisson(rate, chance) * cost.redis_us / 1e6
-        backlog = max(0.0, backlog - 1.0)
-        most = max(most, backlog)
-    return most
-
-
-def _poisson(mean: float, chance: random.Random) -> int:
-    if mean > 50:
-        return max(0, round(chance.gauss(mean, math.sqrt(mean))))
-    count, product, least = 0, chance.random(), math.exp(-mean)
-    while product > least:
-        count += 1
-        product *= chance.random()
-    return count
+def _returns(medians: dict[str, dict[str, float]]) -> list[str]:
+    kinds = [(how, medians[f"all come back, {how}"]) for how in _RETURNS if f"all come back, {how}" in medians]
+    if not kinds:
+        return []
+    wanted = (
+        ("listens_seconds", "from the SIGKILL until the server listens again, s"),
+        ("half_back_seconds", "until half of the devices are back, s"),
+        ("all_back_seconds", "until all are back, s"),
+        ("server_us", "CPU of the server for each device, µs"),
+        ("redis_us", "CPU of Redis for each device, µs"),
+        ("tries", "lost or failed connections of a device"),
+        ("refusals", "connects that were refused"),
+        ("missing", "devices without one of the messages"),
+    )
+    rows = [[text, *(number(figures[figure]) for _, figures in kinds)] for figure, text in wanted]
+    return [markdown(["all come back", *(how for how, _ in kinds)], rows)]
 
 
 def tables(costs: Costs) -> str:
     """Return the tables of the page as markdown: the loads on growing numbers of shards, and what one shard does."""
     found = [forecast(costs, load, shards) for load in LOADS for shards in SHARDS if shards <= len(load.sizes)]
-    return f"{forecast_table(found)}\n\n{ceiling_table(costs, processes_for(costs, LOADS[2]))}"
+    sizes = [(most, forecast(costs, LOADS[0], 4, most)) for most in PROCESS_SIZES]
+    rows = [[f"{most:,}", *_row(one)[3:7]] for most, one in sizes]
+    heading = ["most connections of a process", "processes", "CPU of each", "MB of each", "busiest of 4 shards"]
+    ceiling = ceiling_table(costs, processes_for(costs, LOADS[2]))
+    return "\n\n".join([forecast_table(found), markdown(heading, rows), ceiling])
 
 
 def forecast_table(found: Sequence[Forecast]) -> str:
@@ -225,7 +111,7 @@ def forecast_table(found: Sequence[Forecast]) -> str:
         "its longest backlog, s",
         "its MB",
         "Redis for a message to the largest site, s",
-        "a machine's return, s",
+        "work of a machine's return, s",
     ]
     return markdown(heading, [_row(one) for one in found])
 
@@ -275,10 +161,12 @@ def panels(results: dict[str, Any]) -> list[Panel]:
     ]
 
 
-def write(page: Path, text: str) -> None:
-    """Replace the tables between the marks of the page."""
-    before, _, rest = page.read_text().partition(_BEGIN)
-    page.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}")
+def write(page: Path, texts: dict[str, str]) -> None:
+    """Replace the tables between the marks of the page, by the names of the marks."""
+    for name, text in texts.items():
+        begin, end = f"<!-- {name}: written by bench.simulate -->", f"<!-- end of {name} -->"
+        before, _, rest = page.read_text().partition(begin)
+        page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -290,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="into docs/scaling.md")
     parser.add_argument("--devices", type=int, default=0, help="an own load instead: its devices")
     parser.add_argument("--sites", type=int, default=1, help="... over so many sites alike")
+    parser.add_argument("--connections", type=int, default=MOST_CONNECTIONS, help="... at most, of one process")
     parser.add_argument("--shards", type=int, default=1, help="... on so many shards")
     parser.add_argument("--unicasts", type=float, default=10.0, help="... messages to one user, a device and hour")
     parser.add_argument("--rooms", type=float, default=10.0, help="... messages of rooms, a device and hour")
@@ -302,13 +191,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.devices:
         sizes = (max(1, options.devices // options.sites),) * options.sites
         rates = (options.unicasts, options.rooms, options.room_size, options.broadcasts, options.connects)
-        own = forecast(costs, Load(f"{options.sites} sites", sizes, *rates), options.shards)
+        own = forecast(costs, Load(f"{options.sites} sites", sizes, *rates), options.shards, options.connections)
         print(forecast_table([own]), ceiling_table(costs, own.processes), sep="\n\n")
         return 0
-    text = tables(costs)
-    print(text)
+    texts = {"measured": measured(results), "model": tables(costs)}
+    print("\n\n".join(texts.values()))
     if options.write:
-        write(PAGE, text)
+        write(PAGE, texts)
         PICTURE.write_text(draw(panels(results)))
     return 0
 

@@ -15,16 +15,19 @@ _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nno
 
 
 @contextmanager
-def answering(*answers: bytes) -> Iterator[tuple[str, int]]:
-    """A server that gives one connection these answers, the last one for ever, and then closes."""
+def answering(*answers: bytes, connections: int = 1) -> Iterator[tuple[str, int]]:
+    """A server that gives these answers, the last one for ever. Each of several connections gets one and is closed."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        sock, _ = listening.accept()
-        with sock:
-            left = list(answers)
-            while sock.recv(65536):
-                sock.sendall(left.pop(0) if len(left) > 1 else left[0])
+        left = list(answers)
+        for _ in range(connections):
+            sock, _ = listening.accept()
+            with sock:
+                while sock.recv(65536):
+                    sock.sendall(left.pop(0) if len(left) > 1 else left[0])
+                    if connections > 1:
+                        break
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -50,6 +53,16 @@ def test_a_send_that_is_not_stored_is_repeated() -> None:
         poster.post(["all"], 3)
         poster.post(["all"], 4)
         assert poster.refused == 2
+        poster.close()
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_again() -> None:
+    """A server ends idle connections; the next message takes a new one."""
+    with answering(_OK, connections=2) as address:
+        poster = Poster(address, "crowd", "k")
+        poster.post(["all"], 1)
+        await_true(lambda: poster.is_closed)
+        poster.post(["all"], 2)
         poster.close()
 
 
