@@ -43,6 +43,8 @@ class PublishFeed:
         #: Set when the lease has passed from one owner to the next. The mark for it is ordered with the application's
         #: messages.
         self.handed = asyncio.Event()
+        #: Set when the last owner has delivered all that it heard before the mark.
+        self.drained = asyncio.Event()
 
     def start(self) -> None:
         """Subscribes when Redis can be reached; returns at once."""
@@ -111,3 +113,5 @@ class PublishFeed:
             else:
                 self.reader.forget_published()
             self.handed.set()
+        elif kind == b"drained":
+            self.drained.set()

@@ -22,6 +22,7 @@ The application's own keys begin with its prefix (`rm`) and have no hash tag:
 | nodes | sorted set | node by last beat; `recado:redis_publish:{rm}:<node>` is its channel |
 | lease | string | the node that owns the subscription |
 | offer | string | the same node, while it waits for another to take the lease over |
+| drains | string | the last owner, while it may still deliver what it heard before the hand-over |
 | encoding | string | `uri` once an entry of RedMessenger was found: payloads wait in encodeURI |
 | held | string | the time when the lease was last known to be held (ms) |
 | users:<node> | set | users with connections on a node |

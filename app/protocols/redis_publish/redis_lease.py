@@ -58,6 +58,8 @@ class PublishLease:
         self._gap_ms = 0
         #: The time when this node, then the owner, stopped hearing the application.
         self._deaf_since: float | None = None
+        #: Held while the reader ends: who gives the lease up waits for it, whoever began it.
+        self._losing = asyncio.Lock()
         #: Set after the first beat that shows the owner of the subscription: this node or another.
         self.is_settled = asyncio.Event()
         #: All three have to be set before `start`.
@@ -116,6 +118,7 @@ class PublishLease:
         if is_offered and not self._is_mine:
             # Listen before owning the lease, so that no message published meanwhile is lost.
             self.feed.handed.clear()
+            self.feed.drained.clear()
             try:
                 await self.feed.listen()
                 await self._act_on(await self._ask("follow"))
@@ -166,6 +169,10 @@ class PublishLease:
                 # Messages from before the hand-over belong to the last owner.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
+                # It may still be delivering them: later ones wait, so that a user's messages stay in order. An owner
+                # that dies meanwhile never says that it is done.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.feed.drained.wait(), _HAND_OVER_SECONDS)
             self._is_mine = True
         finally:
             # If the subscription fails, the next beat tries again.
@@ -182,7 +189,8 @@ class PublishLease:
 
     async def _lose(self) -> None:
         self._is_mine = False
-        with contextlib.suppress(StoreError):
-            await self.feed.turn_away()
-        await self.reader.lease_lost()
+        async with self._losing:
+            with contextlib.suppress(StoreError):
+                await self.feed.turn_away()
+            await self.reader.lease_lost()
         _log.info("redis publish lease lost", site=self._site, node=self._node)

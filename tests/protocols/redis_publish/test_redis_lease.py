@@ -31,6 +31,9 @@ class Reader:
         self.held: list[bytes] = []
         self.heard: list[bytes] = []
         self.interruptions = 0
+        #: Set when all that was heard is delivered.
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
 
     def lease_renewed(self, until_ms: int, until: float) -> None:
         """Does nothing."""
@@ -46,7 +49,8 @@ class Reader:
         """Does nothing."""
 
     async def lease_lost(self) -> None:
-        """Stops being the owner."""
+        """Delivers the rest, and stops being the owner."""
+        await self.is_idle.wait()
         self.is_owner = False
 
     def message_published(self, destination: str, payload: bytes) -> None:
@@ -122,6 +126,7 @@ async def start(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     yield start_one  # type: ignore[misc]
     for node in started:
+        node.reader.is_idle.set()
         if node.redis.is_available:
             await node.close()
 
@@ -176,6 +181,34 @@ async def test_owner_hands_over(start: Start, valkey: Valkey) -> None:
     assert second.reader.heard
     assert first.reader.heard + second.reader.heard == sent
     assert not first.lease.is_mine
+
+
+async def test_new_owner_waits_for_the_last(start: Start, valkey: Valkey) -> None:
+    """A new owner delivers nothing while the last one still delivers what it heard before, and all of it afterwards:
+    a user's messages stay in order."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner and second.feed.is_hearing, "the first to own it")
+    first.reader.is_idle.clear()
+    giving = asyncio.ensure_future(first.lease.give_up())
+    await until(lambda: valkey.client.get(KEY + "lease") == b"bb", "the lease to be handed over")
+    await first.redis.command("PUBLISH", "rm.users.u", "later")
+    await until(lambda: second.reader.held == [b"later"], "the new owner to hear it")
+    assert not second.reader.is_owner
+    first.reader.is_idle.set()
+    await giving
+    await until(lambda: second.reader.heard == [b"later"], "the new owner to deliver it")
+    assert valkey.client.exists(KEY + "drains") == 0
+
+
+async def test_last_owner_dies_in_the_hand_over(start: Start, valkey: Valkey) -> None:
+    """A new owner begins after a moment when the last one never says that it has delivered everything."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner and second.feed.is_hearing, "the first to own it")
+    first.reader.is_idle.clear()
+    giving = asyncio.ensure_future(first.lease.give_up())
+    await until(lambda: second.reader.is_owner, "the second to own it")
+    first.reader.is_idle.set()
+    await giving
 
 
 async def test_the_last_gives_up(start: Start, valkey: Valkey) -> None:

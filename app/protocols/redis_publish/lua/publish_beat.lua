@@ -42,6 +42,9 @@ if wish == 'offer' or wish == 'release' then
       holder = false
     end
     for _, other in ipairs(others) do call('PUBLISH', P .. other, 'offer') end
+  elseif holder and wish == 'release' and call('GET', P .. 'drains') == node then
+    call('DEL', P .. 'drains')
+    call('PUBLISH', P .. holder, 'drained')
   end
 elseif not holder then
   -- The gap counts from the last beat of the previous holder. That node may have lived a moment longer, so the gap is
@@ -50,7 +53,8 @@ elseif not holder then
   holder = node
 elseif wish == 'follow' and holder ~= node and call('GET', P .. 'offer') == holder then
   -- Both nodes listen at this moment. The old owner delivers the messages PUBLISHed before these two, the new owner all
-  -- later messages.
+  -- later messages. Until it gives the lease up it may still be delivering: then the new owner hears 'drained'.
+  call('SET', P .. 'drains', holder, 'PX', ARGV[2])
   call('PUBLISH', P .. holder, 'handed\nfrom')
   call('PUBLISH', P .. node, 'handed\nto')
   call('DEL', P .. 'offer')
