@@ -158,6 +158,17 @@ class Crowd(Fleet):
         for device in self.devices:
             device.received = 0
 
+    def board(self, target: Target, boarding: Boarding) -> tuple[float, array[float]]:
+        """Connect devices; those that the server loses meanwhile come back."""
+        answer = super().board(target, boarding)
+        self._poller.run_until(self.are_all_there, boarding.timeout_seconds, "lost devices are not back")
+        return answer
+
+    def are_all_there(self) -> bool:
+        """Whether no device is lost; brings back those whose time has come."""
+        self.bring_back()
+        return not self._away and not self._waiting
+
     def bring_back(self) -> None:
         """Connect the lost devices whose time has come, and give up those that the server does not open."""
         now = time.perf_counter()
@@ -214,6 +225,10 @@ class Crowd(Fleet):
         self._away.clear()
         super().disembark()
 
+    def _check(self, losses_before: int, started: float, boarding: Boarding) -> None:
+        self.bring_back()
+        super()._check(len(self.losses), started, boarding)
+
     def _device(self, number: int, target: Target, boarding: Boarding) -> Returner:
         return Returner(number, super()._device(number, target, boarding).rooms, target, self._poller, self)
 
@@ -248,8 +263,7 @@ class CrowdGenerator(Generator):
         count = len(crowd.devices)
 
         def is_back() -> bool:
-            crowd.bring_back()
-            return len(crowd.back_at) >= count and all(device.is_ready for device in crowd.devices)
+            return crowd.are_all_there() and len(crowd.back_at) >= count
 
         self.poller.run_until(is_back, timeout_seconds, f"of {count} devices not all are back")
         return {
