@@ -32,6 +32,19 @@ _HEADINGS = {
     "generator_busy": "generator busy",
     "core_percent": "% of a core",
     "deliveries_per_second": "deliveries a second",
+    "kb_of_a_process": "KB of a process",
+    "processes": "processes",
+    "own_p50_ms": "own send meanwhile, p50 ms",
+    "unavailable": "sends answered 503",
+    "longest_run_ms": "longest run of Redis, ms",
+    "longest_turn_ms": "loop late by at most, ms",
+    "most_ms": "most ms",
+    "listens_seconds": "listens again, s",
+    "half_back_seconds": "half are back, s",
+    "all_back_seconds": "all are back, s",
+    "tries": "tries of a device",
+    "refusals": "refusals",
+    "missing": "devices without a message",
     "events": "events of live pages",
 }
 # The contenders that the others are compared with, in a column each, by the first figure of the measurement.
@@ -93,14 +106,14 @@ def _verdict_table(what: str, verdicts: list[Verdict], first_round: list[Verdict
         [
             verdict.name,
             verdict.requirement,
-            _number(verdict.limit),
-            _number(verdict.value),
+            number(verdict.limit),
+            number(verdict.value),
             verdict.text,
             cold.get((verdict.name, verdict.requirement), ""),
         ]
         for verdict in verdicts
     ]
-    return _markdown([what, "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
+    return markdown([what, "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
 
 
 def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:
@@ -111,7 +124,7 @@ def _figure_table(results: Results, figures: tuple[str, ...], measurements: list
             medians = _medians(results, measurement, contender)
             ratios = [_ratio(results, measurement, contender, yardstick, figures[0]) for yardstick in _YARDSTICKS]
             rows.append([measurement, contender, *(_figure(name, medians[name]) for name in figures), *ratios])
-    return _markdown(heading, rows)
+    return markdown(heading, rows)
 
 
 def _ratio(results: Results, measurement: str, contender: str, yardstick: str, figure: str) -> str:
@@ -121,17 +134,18 @@ def _ratio(results: Results, measurement: str, contender: str, yardstick: str, f
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if name == "generator_busy" else _number(value)
+    return f"{100 * value:.0f} %" if name == "generator_busy" else number(value)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three significant digits, no fewer than the whole part."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _markdown(heading: list[str], rows: list[list[str]]) -> str:
+def markdown(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
     widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
     lines = [heading, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -55,6 +55,17 @@ class Scale:
     growth_unicasts: int
     # Few and many, of topics with two streams each.
     topic_subscriptions: tuple[int, int]
+    # Connections as they grow, and devices that a message reaches, over this many server and generator processes.
+    large_connections: tuple[int, ...]
+    large_fan_outs: tuple[int, ...]
+    large_workers: int
+    large_generators: int
+    large_rounds: int
+    large_unicasts: int
+    # Messages to all, one after the other, while another site sends.
+    large_messages: int
+    # How often all devices lose their server: with resume tickets, and then without.
+    large_returns: int
     limit_seconds: int
 
 
@@ -96,6 +107,14 @@ FULL = Scale(
     growth_deliveries=20_000,
     growth_unicasts=3000,
     topic_subscriptions=(100, 100_000),
+    large_connections=(10, 1000, 10_000, 20_000, 50_000),
+    large_fan_outs=(10, 500, 5000, 20_000, 50_000),
+    large_workers=4,
+    large_generators=4,
+    large_rounds=2,
+    large_unicasts=1500,
+    large_messages=3,
+    large_returns=2,
     limit_seconds=3600,
 )
 
@@ -137,6 +156,14 @@ QUICK = Scale(
     growth_deliveries=10_000,
     growth_unicasts=1500,
     topic_subscriptions=(100, 100_000),
+    large_connections=(10, 500, 2000, 10_000),
+    large_fan_outs=(10, 500, 2000, 10_000),
+    large_workers=2,
+    large_generators=2,
+    large_rounds=1,
+    large_unicasts=1000,
+    large_messages=3,
+    large_returns=2,
     limit_seconds=900,
 )
 
@@ -178,5 +205,13 @@ TINY = Scale(
     growth_deliveries=20,
     growth_unicasts=10,
     topic_subscriptions=(10, 40),
+    large_connections=(4, 10, 24),
+    large_fan_outs=(10, 24),
+    large_workers=1,
+    large_generators=2,
+    large_rounds=1,
+    large_unicasts=10,
+    large_messages=2,
+    large_returns=1,
     limit_seconds=120,
 )
