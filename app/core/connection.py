@@ -214,7 +214,7 @@ class Connection:
                 self._send_batch(handle, waiting)
         if self.phase is ConnectionPhase.CLOSED:
             return
-        if any(waiting.has_more for _, waiting in parts):
+        if True in [waiting.has_more for _, waiting in parts]:
             self.phase = ConnectionPhase.REPLAYING
             self._held = None
         else:

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain
 
 import structlog
 
@@ -225,17 +224,17 @@ class Delivery:
     async def _open_device(
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
-        site = connection.site
-        connections = self.hub[site]
+        connections = self.hub[site := connection.site]
         # The acks of the device's last connection go first: otherwise the batch brings their messages again.
         self._acks[site.name].flush()
         connection.epoch = connections.epoch
         with connections.strays.kept() as kept:
             registration = await self._register(connection, device_id, rooms)
-            connection.handles = tuple(device.handle for device in registration.devices)
+            devices = registration.devices
+            connection.handles = tuple([device.handle for device in devices])
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
-                is_lost = connections.add(connection) or any(device.is_lost for device in registration.devices)
+                is_lost = connections.add(connection) or True in [device.is_lost for device in devices]
                 if kept.has_gap:
                     connection.miss()
                 withdrawn = connections.withdrawn_meanwhile(connection)
@@ -243,14 +242,15 @@ class Delivery:
             self._errands.start(self._disconnect(connection))
             return
         greet()
-        for id in chain.from_iterable(device.withdrawn for device in registration.devices):
-            connection.receiver.send_withdrawn(id)
+        for device in devices:
+            for id in device.withdrawn:
+                connection.receiver.send_withdrawn(id)
         if is_lost:
             self._send_resync(connection, "due", registration.last_seq)
         # Writing may have closed the connection.
         if connection.phase is ConnectionPhase.FETCHING:
-            parts = [(device.handle, device.waiting) for device in registration.devices]
-            self._count_batches(site, (device.waiting for device in registration.devices))
+            self._count_batches(site, [device.waiting for device in devices])
+            parts = [(device.handle, device.waiting) for device in devices]
             connection.begin(registration.last_seq, parts)
             for seq, id, handle in withdrawn:
                 connection.withdraw(seq, id, handle)

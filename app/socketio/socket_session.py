@@ -39,6 +39,8 @@ _logger = logging.getLogger(__name__)
 
 INVALID_NAMESPACE = "Invalid namespace"
 UNREAD_AUTH = "The auth of this connect is too long or nested too deeply"
+# The look-up of a member in its enum costs more than the comparison.
+_CONNECTING, _CONNECTED = NamespaceState.CONNECTING, NamespaceState.CONNECTED
 _MAX_NAMESPACE_BYTES = 256
 """A longer name is nobody's, and is not said back to the client."""
 
@@ -213,7 +215,7 @@ class SocketSession:
     def leave(self, connection: NamespaceConnection, reason: str, *, is_final: bool) -> None:
         """Take the client out of a namespace. Where it may come back its transport closes, because a client connects
         again after that and not after a DISCONNECT; a transport that it shares with other namespaces stays."""
-        if connection.phase is NamespaceState.CONNECTING and is_final:
+        if connection.phase is _CONNECTING and is_final:
             connection.refuse(INVALID_NAMESPACE)
         elif is_final or any(other.holds_session for other in self.namespaces.values() if other is not connection):
             connection.disconnect(reason=reason)
@@ -230,15 +232,18 @@ class SocketSession:
             self.engine.close(NO_NAMESPACE)
 
     def _holding(self) -> bool:
-        return any(c.holds_session and c.phase is NamespaceState.CONNECTED for c in self.namespaces.values())
+        return any(c.holds_session and c.phase is _CONNECTED for c in self.namespaces.values())
 
     def _connecting(self) -> int:
-        return sum(connection.phase is NamespaceState.CONNECTING for connection in self.namespaces.values())
+        return sum(connection.phase is _CONNECTING for connection in self.namespaces.values())
 
     def _settle(self) -> None:
         """Count the session as a newcomer while it is in no site and asks for none."""
-        is_open = self.engine.listener is not None
-        self._count(is_open and not self._connecting() and not self._holding())
+        is_newcomer = self.engine.listener is not None
+        for connection in self.namespaces.values():
+            if connection.phase is _CONNECTING or (connection.holds_session and connection.phase is _CONNECTED):
+                is_newcomer = False
+        self._count(is_newcomer)
 
     def _count(self, is_newcomer: bool) -> None:
         if is_newcomer is not self._is_counted:
@@ -277,7 +282,7 @@ class SocketSession:
                 self._ack_received(connection, read.id)
 
     def _event_received(self, connection: NamespaceConnection, read: ClientPacket) -> None:
-        if connection.phase is not NamespaceState.CONNECTED:
+        if connection.phase is not _CONNECTED:
             return
         try:
             arguments = read_arguments(read)
@@ -287,7 +292,7 @@ class SocketSession:
             self._owner.event_received(connection, arguments, read.id)
 
     def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
-        if connection.phase is NamespaceState.CONNECTED:
+        if connection.phase is _CONNECTED:
             try:
                 connection.ack_received(ack_id)
             except Exception:

@@ -97,7 +97,7 @@ class WebSocketConnection(Outbox):
         subprotocol: str | None = None,
         headers: list[Header] | None = None,
     ) -> None:
-        """Answer 101 and pass messages to the listener from the next turn on.
+        """Answer 101 in one write with the frames of this turn; messages reach the listener from the next turn on.
 
         A message over `max_message_bytes` closes with 1009, more than `max_outbox_bytes` of waiting frames with 1008.
         """
@@ -106,14 +106,14 @@ class WebSocketConnection(Outbox):
             # The peer left, or the server stops. The listener learns it as any other end, not within this call.
             asyncio.get_running_loop().call_soon(listener.connection_lost, frames.CLOSE_ABNORMAL, "")
             return
-        upgrade.write_accept(subprotocol, headers or [])
-        self._upgrade = None
+        answer, self._upgrade = upgrade.accept(subprotocol, headers or []), None
         self._state = _OPEN
         self._listener = listener
         self.limit_message(max_message_bytes)
         self._share.connections.add(self)
         self._transport.set_protocol(self)
         self.open_outbox(max_outbox_bytes)
+        self.write_frame(answer)
         if early := upgrade.take_early_bytes():
             # These bytes come first: the socket must not be read before them.
             self._transport.pause_reading()

@@ -47,7 +47,10 @@ def _head(opcode: int, size: int) -> bytes:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    return _head(opcode, len(payload)) + payload
+    size = len(payload)
+    if size <= MAX_SHORT_PAYLOAD_BYTES:
+        return bytes((_FIN | opcode, size)) + payload
+    return _head(opcode, size) + payload
 
 
 def text_frame_head(size: int) -> bytes:
