@@ -124,8 +124,6 @@ class SitesApplication:
 
         def greet() -> None:
             connection.confirm()
-            # No packet is held from here on: the session's own method keeps the order and saves one call.
-            receiver.send = connection.send_encoded
             settings = self._settings_for(receiver, connection, site, guest)
             connection.send_event("_settings", [settings if handled is None else {**settings, **handled.settings}])
             if handled is not None:
@@ -229,7 +227,6 @@ class SitesApplication:
             return
         if receiver is None or receiver.connection is None:
             return
-        receiver.send = connection.send_encoded
         if receiver.handled is not None:
             receiver.handled.left()
         site = receiver.connection.site
