@@ -18,6 +18,7 @@ from app.core.follow_up import FollowUp
 from app.core.hub import Hub, SiteConnections
 from app.core.leavings import Leavings
 from app.core.limits import check_message
+from app.core.loop_turn import LoopTurn
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.openings import OpeningTurns
 from app.core.ports import (
@@ -62,6 +63,7 @@ class Delivery:
         # One bound method for all connections: a new one for each would cost 64 bytes a connection.
         self._on_batch_ack = self._continue_replay
         self._numbers, self._turns = itertools.count(1), OpeningTurns()
+        self._bus_turn = LoopTurn()
         self._errands = Errands(store.is_away)
         self._leavings: dict[str, Leavings] = {}
         self._audiences: dict[str, Audiences] = {}
@@ -74,7 +76,7 @@ class Delivery:
         """Takes messages and connections of one more site."""
         self.hub.add(site)
         counts = self._counts.of(site.name)
-        acks = AckBuffer(site, self._store, self._resync_caller(site), counts, self.hub[site].has_written)
+        acks = AckBuffer(site, self._store, partial(self._ack_out_of_turn, site), counts, self.hub[site].has_written)
         acks.on_applied = lambda groups: self.on_acked(site, groups)
         self._acks[site.name], leave = acks, partial(self._store.leave, site)
         self._leavings[site.name] = Leavings(self._errands, site.name, leave, self.hub[site].rooms.__contains__)
@@ -182,6 +184,7 @@ class Delivery:
         if message.notice:
             self._notice(connections, message)
         elif message.audience is None:
+            message.is_first = self._bus_turn.take_first()
             connections.deliver(message)
             self._acks[site].note_live(message)
         elif audiences := self._audiences.get(message.audience.protocol):
@@ -282,8 +285,7 @@ class Delivery:
             raise
         if connection.phase is not ConnectionPhase.CLOSED:
             greet()
-        if connection.phase is not ConnectionPhase.CLOSED:
-            connection.go_live(0)
+        connection.go_live(0)
 
     def _end(self, connection: Connection) -> None:
         if connection.phase is not ConnectionPhase.CLOSED:
@@ -387,12 +389,9 @@ class Delivery:
         self._counts.of(connection.site.name).resyncs[reason] += 1
         _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 
-    def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
-        def resync(handle: bytes) -> None:
-            for connection in self.hub[site].connections_of(handle):
-                self._send_resync(connection, "ack out of turn", connection.last_seq)
-
-        return resync
+    def _ack_out_of_turn(self, site: Site, handle: bytes) -> None:
+        for connection in self.hub[site].connections_of(handle):
+            self._send_resync(connection, "ack out of turn", connection.last_seq)
 
     def _settle(self, connection: Connection, last_seq: int) -> None:
         """The `_resync` has arrived: the next connect does not repeat it."""

@@ -126,8 +126,6 @@ class SitesApplication:
 
         def greet() -> None:
             connection.confirm()
-            # No packet is held from here on: the session's own method keeps the order and saves one call.
-            receiver.send = connection.send_encoded
             settings = self._settings_for(receiver, connection, site, guest)
             self._greetings.send(connection, site, settings if handled is None else {**settings, **handled.settings})
             if handled is not None:
@@ -232,7 +230,6 @@ class SitesApplication:
             return
         if receiver is None or receiver.connection is None:
             return
-        receiver.send = connection.send_encoded
         if receiver.handled is not None:
             receiver.handled.left()
         site = receiver.connection.site
