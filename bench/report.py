@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.scale import Scale
 from bench.stage import Results, Sample
-from bench.targets import Verdict, judge
+from bench.targets import Verdict, judge, judge_further
 
 _HEADINGS = {
     "server_us": "server µs",
@@ -19,6 +19,13 @@ _HEADINGS = {
     "p99_without_ms": "p99 ms without them",
     "mb_per_slow_reader": "MB per slow reader, peak",
     "closed": "closed by the server",
+    "lost": "lost",
+    "delivered_percent": "delivered %",
+    "once_percent": "exactly once %",
+    "repeats": "came again",
+    "out_of_order": "out of order",
+    "recovered_percent": "reconnects recovered %",
+    "back_p99_ms": "reconnect p99 ms",
     "kb_per_device": "KB per device",
     "redis_kb_per_device": "Redis KB per device",
     "core_percent_per_1000": "% of a core per 1,000",
@@ -44,11 +51,14 @@ _HEADINGS = {
 _YARDSTICKS = ("node", "floor")
 
 
-def tables(results: Results, verdicts: list[Verdict], facts: dict[str, str], scale: Scale) -> str:
-    """Return the whole report as markdown."""
+def tables(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> str:
+    """Return the whole report as markdown, with the verdicts on `targets` first."""
     parts = [_facts_line(facts, scale)]
-    if verdicts:
-        parts.append(_verdict_table(verdicts, judge(Results(samples=results.warm_ups), scale)))
+    cold = Results(samples=results.warm_ups)
+    if targets:
+        parts.append(_verdict_table("target", targets, judge(cold)))
+    if further := judge_further(results, scale):
+        parts.append(_verdict_table("further limit", further, judge_further(cold, scale)))
     groups: dict[tuple[str, ...], list[str]] = {}
     for measurement, contenders in results.samples.items():
         groups.setdefault(tuple(next(iter(contenders.values()))[0]), []).append(measurement)
@@ -56,7 +66,7 @@ def tables(results: Results, verdicts: list[Verdict], facts: dict[str, str], sca
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(results: Results, verdicts: list[Verdict], facts: dict[str, str], scale: Scale) -> dict[str, Any]:
+def as_json(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> dict[str, Any]:
     """Return all that was measured, every round included."""
     return {
         "facts": facts,
@@ -69,7 +79,7 @@ def as_json(results: Results, verdicts: list[Verdict], facts: dict[str, str], sc
                 "limit": verdict.limit,
                 "is_reached": verdict.is_reached,
             }
-            for verdict in verdicts
+            for verdict in [*targets, *judge_further(results, scale)]
         ],
         "medians": {
             measurement: {contender: _medians(results, measurement, contender) for contender in contenders}
@@ -89,7 +99,7 @@ def _facts_line(facts: dict[str, str], scale: Scale) -> str:
     return f"Scale {scale.name}; " + "; ".join(f"{name} {value}" for name, value in facts.items()) + "."
 
 
-def _verdict_table(verdicts: list[Verdict], first_round: list[Verdict]) -> str:
+def _verdict_table(what: str, verdicts: list[Verdict], first_round: list[Verdict]) -> str:
     """The last column shows how much a figure depends on warm servers: it is no part of the verdict."""
     cold = {(verdict.name, verdict.requirement): verdict.text for verdict in first_round}
     rows = [
@@ -103,7 +113,7 @@ def _verdict_table(verdicts: list[Verdict], first_round: list[Verdict]) -> str:
         ]
         for verdict in verdicts
     ]
-    return markdown(["target", "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
+    return markdown([what, "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
 
 
 def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class JitterScale:
+    """Devices, the messages to all of them at a steady rate, and the cuts of the connections of each."""
+
+    devices: int
+    messages: int
+    gap_seconds: float
+    every_seconds: float
+    cut_seconds: float
+    # The run is over when nothing has come for this time; for the other one, as long as something is missing.
+    quiet_seconds: float
+    patience_seconds: float
+
+
+@dataclass(frozen=True)
 class Scale:
     """One size of the bench. `rounds` are measured; one more before them is not, as it warms the servers up."""
 
@@ -26,6 +40,7 @@ class Scale:
     slow_readers: int
     slow_messages: int
     slow_payload_bytes: int
+    jitter: JitterScale
     fairness_messages: int
     # Devices, those that a message reaches, messages of a round and the pause between two.
     console_devices: int
@@ -72,6 +87,15 @@ FULL = Scale(
     slow_readers=10,
     slow_messages=600,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=200,
+        messages=60,
+        gap_seconds=0.5,
+        every_seconds=15.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=200,
     console_devices=10000,
     console_fan_out=500,
@@ -112,6 +136,15 @@ QUICK = Scale(
     slow_readers=10,
     slow_messages=300,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=100,
+        messages=20,
+        gap_seconds=0.5,
+        every_seconds=5.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=60,
     console_devices=2000,
     console_fan_out=500,
@@ -152,6 +185,15 @@ TINY = Scale(
     slow_readers=2,
     slow_messages=5,
     slow_payload_bytes=2000,
+    jitter=JitterScale(
+        devices=6,
+        messages=8,
+        gap_seconds=0.1,
+        every_seconds=0.4,
+        cut_seconds=0.2,
+        quiet_seconds=0.2,
+        patience_seconds=0.5,
+    ),
     fairness_messages=20,
     console_devices=20,
     console_fan_out=10,

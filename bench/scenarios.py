@@ -12,9 +12,13 @@ from typing import Any
 from bench.console import console
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
+from bench.jitter import jitter
 from bench.large import large
+from bench.operations import board, connect_devices, disconnect, measure_connect, measure_fan_out, measure_unicast
 from bench.stage import Sample, Stage, measured, settle
+from bench.tls import tls
 from bench.topics import topics, topics_match
+from bench.workers import workers
 
 _SLOW_RECEIVE_BUFFER_BYTES = 4096
 _LATENCY_GAP_SECONDS = 0.02
@@ -25,15 +29,8 @@ _MAX_MESSAGES_PER_POINT = 300
 
 def connect(stage: Stage) -> None:
     """Connect devices over WebSocket, with a request to authUrl for each; the disconnects are not measured."""
-    scale = stage.scale
-
-    def measure(running: Running) -> Sample:
-        sample = measured(running, scale.devices, lambda: _connect(stage, running, scale.devices))
-        _disconnect(running)
-        return sample
-
     with stage.running("connect") as runnings:
-        stage.interleave("connect", runnings, measure)
+        stage.interleave("connect", runnings, functools.partial(measure_connect, stage))
 
 
 def fan_out_acked(stage: Stage) -> None:
@@ -47,8 +44,21 @@ def fan_out_plain(stage: Stage) -> None:
 
 
 def journal(stage: Stage) -> None:
-    """Send as in `fan-out-acked` with the journal off, and with it on (`recado-journal`)."""
-    _fan_out(stage, "journal", ACKNOWLEDGED_SITE, "recado-journal")
+    """Connect, send to all and to single users, with the journal off and with it on (`recado-journal`)."""
+    scale = stage.scale
+
+    def fan_out(running: Running) -> Sample:
+        return measure_fan_out(running, ACKNOWLEDGED_SITE, "all", scale.devices, scale.fan_out_messages)
+
+    def unicast(running: Running) -> Sample:
+        return measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
+
+    with stage.running("journal", ["recado-journal"]) as runnings:
+        stage.interleave("journal, connect", runnings, functools.partial(measure_connect, stage))
+        for running in runnings:
+            board(stage, running, scale.devices)
+        stage.interleave("journal", runnings, fan_out)
+        stage.interleave("journal, unicast", runnings, unicast)
 
 
 def unicast(stage: Stage) -> None:
@@ -56,11 +66,11 @@ def unicast(stage: Stage) -> None:
     scale = stage.scale
 
     def measure(running: Running) -> Sample:
-        return _measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
+        return measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
 
     with stage.running("unicast") as runnings:
         for running in runnings:
-            _board(stage, running, scale.devices)
+            board(stage, running, scale.devices)
         stage.interleave("unicast", runnings, measure)
 
 
@@ -73,15 +83,15 @@ def replay(stage: Stage) -> None:
         running.generator.call("queue", endpoint=running.endpoint(ACKNOWLEDGED_SITE), users=devices, messages=messages)
         settle(running)
         sample = measured(
-            running, devices * messages, lambda: _connect(stage, running, devices, batch_messages=messages)
+            running, devices * messages, lambda: connect_devices(stage, running, devices, batch_messages=messages)
         )
-        _disconnect(running)
+        disconnect(running)
         return sample
 
     with stage.running("replay") as runnings:
         for running in runnings:
-            _board(stage, running, devices)  # makes the devices known
-            _disconnect(running)
+            board(stage, running, devices)  # makes the devices known
+            disconnect(running)
         stage.interleave("replay", runnings, measure)
 
 
@@ -97,7 +107,7 @@ def latency(stage: Stage) -> None:
 
     with stage.running("latency") as runnings:
         for running in runnings:
-            _board(stage, running, scale.devices)
+            board(stage, running, scale.devices)
         stage.interleave("latency", runnings, measure)
 
 
@@ -120,7 +130,7 @@ def slow_readers(stage: Stage) -> None:
     readers = stage.scale.slow_devices - stage.scale.slow_readers
     with stage.running("slow readers") as runnings:
         for running in runnings:
-            _board(stage, running, readers, PLAIN_SITE)
+            board(stage, running, readers, PLAIN_SITE)
             _send_large(stage, running)  # warms up
             without = _send_large(stage, running)
             sample = {"p50_without_ms": without["p50_ms"], "p99_without_ms": without["p99_ms"]}
@@ -134,7 +144,7 @@ def growth(stage: Stage) -> None:
         connected = 0
         for connections in scale.growth_connections:
             for running in runnings:
-                _board(stage, running, connections - connected, first=connected, room_sizes=list(scale.growth_fan_outs))
+                board(stage, running, connections - connected, first=connected, room_sizes=list(scale.growth_fan_outs))
             connected = connections
             _measure_connections(stage, runnings, connections)
             if connections == scale.growth_fan_outs[-1]:
@@ -142,8 +152,8 @@ def growth(stage: Stage) -> None:
         # The verdict compares the ends of the curve: the few are measured once more, beside the many, under the same
         # conditions of the machine.
         for running in runnings:
-            _disconnect(running)
-            _board(stage, running, scale.growth_connections[0])
+            disconnect(running)
+            board(stage, running, scale.growth_connections[0])
         _measure_connections(stage, runnings, scale.growth_connections[0])
 
 
@@ -152,7 +162,7 @@ def fairness(stage: Stage) -> None:
     scale = stage.scale
 
     def calm(running: Running) -> Sample:
-        return _measure_fan_out(running, ACKNOWLEDGED_SITE, "all", scale.devices, scale.fairness_messages)
+        return measure_fan_out(running, ACKNOWLEDGED_SITE, "all", scale.devices, scale.fairness_messages)
 
     def fan_out(running: Running, flood: FloodProcess) -> dict[str, Any]:
         plan = {"messages": scale.fairness_messages, "publishers": 1, "gap_seconds": 0.0}
@@ -170,7 +180,7 @@ def fairness(stage: Stage) -> None:
 
     with stage.running("fairness") as runnings:
         for running in runnings:
-            _board(stage, running, scale.devices)
+            board(stage, running, scale.devices)
         stage.play(runnings, {"fan-out, others calm": calm, "fan-out, another floods": flooded}, scale.rounds)
 
 
@@ -182,13 +192,13 @@ def channels(stage: Stage) -> None:
 
         def push(running: Running) -> Sample:
             token = {"channel_token": tokens[running.name]}
-            return _measure_fan_out(running, PLAIN_SITE, _CHANNEL, scale.devices, scale.fan_out_messages, token)
+            return measure_fan_out(running, PLAIN_SITE, _CHANNEL, scale.devices, scale.fan_out_messages, token)
 
         def send(running: Running) -> Sample:
-            return _measure_fan_out(running, PLAIN_SITE, "all", scale.devices, scale.fan_out_messages)
+            return measure_fan_out(running, PLAIN_SITE, "all", scale.devices, scale.fan_out_messages)
 
         for running in runnings:
-            _board(stage, running, scale.devices, PLAIN_SITE)
+            board(stage, running, scale.devices, PLAIN_SITE)
             target = running.target(PLAIN_SITE) | {"channel": _CHANNEL}
             settings = {"first": 0, "count": scale.devices, "concurrency": scale.concurrency, "room_sizes": []}
             running.generator.call("connect", target=target, boarding=settings)
@@ -206,6 +216,9 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "idle": idle,
     "slow-readers": slow_readers,
     "journal": journal,
+    "jitter": jitter,
+    "tls": tls,
+    "workers": workers,
     "fairness": fairness,
     "console": console,
     "growth": growth,
@@ -216,15 +229,15 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 }
 
 
-def _fan_out(stage: Stage, measurement: str, site: str, *others: str) -> None:
+def _fan_out(stage: Stage, measurement: str, site: str) -> None:
     scale = stage.scale
-    with stage.running(measurement, others) as runnings:
+    with stage.running(measurement) as runnings:
         for running in runnings:
-            _board(stage, running, scale.devices, site)
+            board(stage, running, scale.devices, site)
         stage.interleave(
             measurement,
             runnings,
-            lambda running: _measure_fan_out(running, site, "all", scale.devices, scale.fan_out_messages),
+            lambda running: measure_fan_out(running, site, "all", scale.devices, scale.fan_out_messages),
         )
 
 
@@ -238,7 +251,7 @@ def _send_large(stage: Stage, running: Running) -> dict[str, Any]:
 def _measure_slow_readers(stage: Stage, running: Running) -> Sample:
     count = stage.scale.slow_readers
     readers = stage.scale.slow_devices - count
-    _board(stage, running, count, PLAIN_SITE, first=readers, receive_buffer_bytes=_SLOW_RECEIVE_BUFFER_BYTES)
+    board(stage, running, count, PLAIN_SITE, first=readers, receive_buffer_bytes=_SLOW_RECEIVE_BUFFER_BYTES)
     running.generator.call("pause", count=count)
     running.forget_peak()
     memory, files = running.resident_kb(), running.open_files()
@@ -257,7 +270,7 @@ def _measure_connections(stage: Stage, runnings: list[Running], connections: int
     scale = stage.scale
 
     def measure(running: Running) -> Sample:
-        return _measure_unicast(stage, running, scale.growth_unicasts, users=_GROWTH_TARGETS)
+        return measure_unicast(stage, running, scale.growth_unicasts, users=_GROWTH_TARGETS)
 
     stage.play(runnings, {f"unicast, {connections} connected": measure}, scale.growth_rounds)
 
@@ -265,7 +278,7 @@ def _measure_connections(stage: Stage, runnings: list[Running], connections: int
 def _measure_fan_outs(stage: Stage, runnings: list[Running]) -> None:
     def measure(size: int, running: Running) -> Sample:
         messages = max(1, min(_MAX_MESSAGES_PER_POINT, stage.scale.growth_deliveries // size))
-        return _measure_fan_out(running, ACKNOWLEDGED_SITE, f"first_{size}", size, messages)
+        return measure_fan_out(running, ACKNOWLEDGED_SITE, f"first_{size}", size, messages)
 
     sizes = stage.scale.growth_fan_outs
     measures = {f"fan-out to {size}": functools.partial(measure, size) for size in sizes}
@@ -281,27 +294,6 @@ def _create_channel(running: Running) -> str:
         return token
 
 
-def _measure_fan_out(
-    running: Running, site: str, room: str, receivers: int, messages: int, endpoint: dict[str, str] | None = None
-) -> Sample:
-    plan = {"messages": messages, "publishers": 1, "gap_seconds": 0.0}
-    return measured(
-        running,
-        receivers * messages,
-        lambda: running.generator.call(
-            "fan_out", endpoint=running.endpoint(site) | (endpoint or {}), room=room, receivers=receivers, plan=plan
-        ),
-    )
-
-
-def _measure_unicast(stage: Stage, running: Running, messages: int, users: int) -> Sample:
-    plan = {"messages": messages, "publishers": stage.scale.publishers, "gap_seconds": 0.0}
-    endpoint = running.endpoint(ACKNOWLEDGED_SITE)
-    return measured(
-        running, messages, lambda: running.generator.call("unicast", endpoint=endpoint, users=users, plan=plan)
-    )
-
-
 def _send_to_all(
     running: Running, site: str, receivers: int, plan: dict[str, Any], payload_bytes: int = 100
 ) -> dict[str, Any]:
@@ -312,30 +304,12 @@ def _send_to_all(
 def _memory_per_device(stage: Stage, running: Running) -> Sample:
     scale = stage.scale
     # The first connections also load and compile code, which is not the cost of a device.
-    _board(stage, running, scale.concurrency * 2)
-    _disconnect(running)
+    board(stage, running, scale.concurrency * 2)
+    disconnect(running)
     server, redis = running.resident_kb(), running.redis_resident_kb()
-    _board(stage, running, scale.idle_devices)
+    board(stage, running, scale.idle_devices)
     settle(running)
     return {
         "kb_per_device": (running.resident_kb() - server) / scale.idle_devices,
         "redis_kb_per_device": (running.redis_resident_kb() - redis) / scale.idle_devices,
     }
-
-
-def _connect(
-    stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any
-) -> dict[str, Any]:
-    settings = {"first": 0, "count": count, "concurrency": stage.scale.concurrency, "room_sizes": [], **boarding}
-    return running.generator.call("connect", target=running.target(site), boarding=settings)
-
-
-def _board(stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any) -> None:
-    """Connect outside a window. A device has its `_settings` before the server has stored that it is there."""
-    _connect(stage, running, count, site, **boarding)
-    settle(running)
-
-
-def _disconnect(running: Running) -> None:
-    running.generator.call("disconnect")
-    settle(running)

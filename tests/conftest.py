@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 import structlog
 
 from app.redis.client import Redis
-from tests.support import matrix, run
+from tests.support import matrix, run, waiting
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
@@ -56,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
     run.keep_compiled()
     run.use_memory()
+    waiting.wait_for_answers()
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
@@ -119,6 +121,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+def pytest_collection_finish() -> None:
+    """Take the tests themselves, millions of objects, out of each garbage collection and of each count of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_second_run(item: pytest.Item) -> bool:

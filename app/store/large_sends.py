@@ -20,6 +20,8 @@ from app.store.audience import audience_words
 LARGE_FROM = 5_000
 #: Devices of one run: some 6 ms of Redis's time.
 _PART = 1_000
+#: Of so many rooms it pays to read all devices' states at once.
+_MOST_ADDRESSES = 4
 _RETRY_SECONDS = 0.05
 #: How long a send waits for another message that is being stored in parts.
 _PATIENCE_SECONDS = 30.0
@@ -103,9 +105,11 @@ class LargeSends:
     async def _tell(self, message: Message) -> int:
         """Tells the nodes; answers how often a node was handed a part."""
         told = tells = 0
+        where = addresses(message.site, message.rooms)
+        where = where if len(where) <= _MOST_ADDRESSES else []
         try:
             while True:
-                words = (self.now_ms, message.id, told, self.part)
+                words = (self.now_ms, message.id, told, self.part, *where)
                 count, handed = await self._insist(lambda: self._run("fan_out_tell", message.site, *words))  # noqa: B023
                 if not count:
                     return tells

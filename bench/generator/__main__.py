@@ -17,6 +17,7 @@ from bench.generator.device import Target
 from bench.generator.fleet import Boarding, Fleet
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import Endpoint
+from bench.generator.roamers import Jitter, Roamers
 from bench.generator.streams import EventEndpoint, Stream, subscription
 
 
@@ -34,6 +35,7 @@ class Generator:
     def __init__(self) -> None:
         self.poller = Poller()
         self.fleet = Fleet(self.poller)
+        self.roamers = Roamers(self.poller)
         self.streams: list[Stream] = []
 
     def connect(self, target: dict[str, Any], boarding: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +72,31 @@ class Generator:
         for device in self.fleet.devices[-count:]:
             device.pause()
         return {}
+
+    def board_roamers(self, target: dict[str, Any], boarding: dict[str, Any]) -> dict[str, Any]:
+        """Connect devices whose connections `roam` will cut."""
+        target["address"] = tuple(target["address"])
+        seconds, delays = self.roamers.board(Target(**target), Boarding(**boarding))
+        return {"seconds": seconds, **_percentiles(delays)}
+
+    def roam(self, endpoint: dict[str, Any], jitter: dict[str, Any]) -> dict[str, Any]:
+        """Send messages at fixed times, while the connections of devices are cut and made again."""
+        endpoint["address"] = tuple(endpoint["address"])
+        seconds = self.roamers.roam(Endpoint(**endpoint), Jitter(**jitter))
+        tally = self.roamers.tally
+        self.roamers.disembark()
+        return {
+            "seconds": seconds,
+            "expected": tally.expected,
+            "lost": tally.lost,
+            "once": tally.once,
+            "repeats": tally.repeats,
+            "out_of_order": tally.out_of_order,
+            "reconnects": len(self.roamers.back_delays_seconds),
+            "recoveries": self.roamers.recoveries,
+            "back_p99_ms": milliseconds(self.roamers.back_delays_seconds, 99),
+            **_percentiles(tally.delays_seconds),
+        }
 
     def losses(self) -> dict[str, Any]:
         """Return the devices that the server has closed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bench.generator.poller import GeneratorError, Poller
-from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Publisher
+from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Publisher, Requests
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,6 @@ class Plan:
     rooms_of: Callable[[int], list[str]]
     receivers: int
     timeout_seconds: float = 120.0
-
-
-class Requests(Protocol):
-    """The requests that a publisher posts, and their address."""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where."""
-
-    def request(self, rooms: list[str], number: int) -> bytes:
-        """Return the whole request for message `number` to these rooms, or topics."""
 
 
 class Receipts(Protocol):
@@ -65,7 +54,7 @@ class Burst:
     def run(self) -> float:
         """Send and receive everything; returns the seconds it took."""
         plan = self._plan
-        publishers = [Publisher(self._endpoint.address, self._poller, self._answered) for _ in range(plan.publishers)]
+        publishers = [Publisher(self._endpoint, self._poller, self._answered) for _ in range(plan.publishers)]
         self._free = publishers.copy()
         started = time.perf_counter()
         try:

@@ -7,12 +7,14 @@ import enum
 import json
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
 
 from bench.generator.frames import CLOSE, PING, PONG, TEXT, client_frame, cut_frame, upgrade_request
 from bench.generator.poller import GeneratorError, Poller
+from bench.generator.security import secured
 
 _READ_BYTES = 16384
 _PONG_4 = client_frame(b"3")
@@ -21,6 +23,7 @@ _PONG_4 = client_frame(b"3")
 class State(enum.Enum):
     """The progress of a device; it only moves forward."""
 
+    SECURING = enum.auto()  # the TLS handshake is not over
     UPGRADING = enum.auto()  # the upgrade request is out
     OPENING = enum.auto()  # 101 received, waiting for the Engine.IO handshake
     JOINING = enum.auto()  # CONNECT sent, waiting for `_settings`
@@ -54,6 +57,7 @@ class Target:
     acknowledges: bool
     # Not a device but a subscriber of this channel of the site, over a plain WebSocket.
     channel: str = ""
+    is_tls: bool = False
 
 
 class Device:
@@ -112,15 +116,20 @@ class Device:
         # Several source addresses: 10,000 connections, and the closed ones before them, need more ports than one has.
         sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
         sock.bind((source_address, 0))
-        sock.settimeout(5)
+        sock.settimeout(30)
         sock.connect(self.target.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        host, port = self.target.address
-        sock.sendall(upgrade_request(f"{host}:{port}", self._path))
         sock.setblocking(False)
-        self._sock, self.descriptor = sock, sock.fileno()
-        self._state, self._rest, self.received = State.UPGRADING, b"", 0
-        self._poller.add(self.descriptor, self._readable)
+        self.descriptor, self._rest, self.received = sock.fileno(), b"", 0
+        if self.target.is_tls:
+            self._sock = tls = secured(sock)
+            self._state = State.SECURING
+            self._poller.add(self.descriptor, lambda: self._readable_over_tls(tls), tls.send)
+            self._readable_over_tls(tls)
+        else:
+            self._sock = sock
+            self._poller.add(self.descriptor, self._readable)
+            self._upgrade(sock)
 
     def close(self) -> None:
         """Close the socket without a goodbye."""
@@ -142,6 +151,29 @@ class Device:
         data = b""
         with contextlib.suppress(ConnectionError):
             data = os.read(self.descriptor, _READ_BYTES)
+        self._receive(data)
+
+    def _readable_over_tls(self, tls: ssl.SSLSocket) -> None:
+        """Go on with the handshake, or read; epoll tells again while records are left, as none is above the read."""
+        data = b""
+        try:
+            if self._state is State.SECURING:
+                tls.do_handshake()
+                self._upgrade(tls)
+                return
+            data = tls.recv(_READ_BYTES)
+        except ssl.SSLWantReadError:
+            return
+        except OSError:
+            pass
+        self._receive(data)
+
+    def _upgrade(self, sock: socket.socket) -> None:
+        host, port = self.target.address
+        sock.sendall(upgrade_request(f"{host}:{port}", self._path))
+        self._state = State.UPGRADING
+
+    def _receive(self, data: bytes) -> None:
         if not data:
             self._lose("closed by the server")
             return

@@ -60,7 +60,7 @@ class Fleet:
         opened = 0
         while opened < boarding.count:
             while opened < boarding.count and len(self._waiting) < boarding.concurrency:
-                self._open(next(queue), opened, boarding)
+                self._open(next(queue), opened, boarding.receive_buffer_bytes)
                 opened += 1
             self._poller.turn(0.05)
             self._check(losses_before, started, boarding)
@@ -115,12 +115,14 @@ class Fleet:
 
     def _device(self, number: int, target: Target, boarding: Boarding) -> Device:
         rooms = [f"user_{number}", "all", *(f"first_{size}" for size in boarding.room_sizes if number < size)]
-        kind = Subscriber if target.channel else Device
-        return kind(number, rooms, target, self._poller, self)
+        return self._kind(target)(number, rooms, target, self._poller, self)
 
-    def _open(self, device: Device, index: int, boarding: Boarding) -> None:
+    def _kind(self, target: Target) -> type[Device]:
+        return Subscriber if target.channel else Device
+
+    def _open(self, device: Device, index: int, receive_buffer_bytes: int | None = None) -> None:
         self._waiting[device] = time.perf_counter()
-        device.connect(_SOURCE_ADDRESSES[index % len(_SOURCE_ADDRESSES)], boarding.receive_buffer_bytes)
+        device.connect(_SOURCE_ADDRESSES[index % len(_SOURCE_ADDRESSES)], receive_buffer_bytes)
 
     def _check(self, losses_before: int, started: float, boarding: Boarding) -> None:
         if len(self.losses) > losses_before:

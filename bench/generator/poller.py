@@ -28,10 +28,13 @@ class Poller:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._writes: list[tuple[int, bytes]] = []
+        self._writers: dict[int, Callable[[bytes], int]] = {}
 
-    def add(self, descriptor: int, readable: Callable[[], None]) -> None:
-        """Call `readable` whenever `descriptor` is readable."""
+    def add(self, descriptor: int, readable: Callable[[], None], write: Callable[[bytes], int] | None = None) -> None:
+        """Call `readable` whenever `descriptor` is readable; `write` writes to it in place of `os.write`."""
         self._handlers[descriptor] = readable
+        if write is not None:
+            self._writers[descriptor] = write
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def add_connecting(self, descriptor: int, decided: Callable[[], None]) -> None:
@@ -42,6 +45,7 @@ class Poller:
     def remove(self, descriptor: int) -> None:
         """Forget `descriptor`; must come before it is closed."""
         if self._handlers.pop(descriptor, None) is not None:
+            self._writers.pop(descriptor, None)
             self._epoll.unregister(descriptor)
 
     def pause(self, descriptor: int) -> None:
@@ -82,5 +86,9 @@ class Poller:
         for descriptor, data in writes:
             # A socket that died in this turn has removed its handler; one that dies now shows it at its next read.
             with contextlib.suppress(ConnectionError):
-                if descriptor in self._handlers and os.write(descriptor, data) != len(data):
+                if descriptor in self._handlers and self._write(descriptor, data) != len(data):
                     raise GeneratorError("the server has stopped reading: a short write of an acknowledgement")
+
+    def _write(self, descriptor: int, data: bytes) -> int:
+        write = self._writers.get(descriptor) if self._writers else None
+        return os.write(descriptor, data) if write is None else write(data)

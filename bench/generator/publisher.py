@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.generator.poller import GeneratorError, Poller
+from bench.generator.security import secured
 
 # Message numbers have one width, so that a body is a template and a device finds the number at a fixed place.
 FIRST_NUMBER = 100_000
@@ -27,6 +31,7 @@ class Endpoint:
     payload_bytes: int = 100
     # Of the channel that is pushed into instead of the rooms.
     channel_token: str = ""
+    is_tls: bool = False
 
     def request(self, rooms: list[str], number: int) -> bytes:
         """Return the whole request for message `number`: POST /send to `rooms`, or a push into the channel."""
@@ -51,13 +56,35 @@ class Endpoint:
         return head.encode() + body
 
 
+class Requests(Protocol):
+    """The requests that a publisher posts, and their address."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the address speaks TLS."""
+
+    def request(self, rooms: list[str], number: int) -> bytes:
+        """Return the whole request for message `number` to these rooms, or topics."""
+
+
 class Publisher:
     """One keep-alive connection. Lives for one command of the generator, which closes it."""
 
-    def __init__(self, address: tuple[str, int], poller: Poller, answered: Callable[[Publisher], None]) -> None:
+    def __init__(self, endpoint: Requests, poller: Poller, answered: Callable[[Publisher], None]) -> None:
         self.is_idle = True
-        self._sock = socket.create_connection(address, timeout=5)
+        self._sock = socket.create_connection(endpoint.address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._read: Callable[[int], bytes] = functools.partial(os.read, self._sock.fileno())
+        if endpoint.is_tls:
+            self._sock = tls = secured(self._sock)
+            tls.do_handshake()
+            # A ticket of TLS 1.3 makes the socket readable, and brings nothing that a read could wait for.
+            tls.setblocking(False)
+            self._read = tls.recv
         self._descriptor = self._sock.fileno()
         self._poller = poller
         self._answered = answered
@@ -77,7 +104,10 @@ class Publisher:
         self._sock.close()
 
     def _readable(self) -> None:
-        data = os.read(self._descriptor, 16384)
+        try:
+            data = self._read(16384)
+        except ssl.SSLWantReadError:
+            return
         if not data:
             state = "while it was idle" if self.is_idle else "instead of answering"
             raise GeneratorError(f"the server closed the publisher's connection {state}")

@@ -29,6 +29,7 @@ class EventEndpoint:
     site: str
     api_key: str
     payload_bytes: int = 100
+    is_tls: bool = False
 
     def request(self, topics: list[str], number: int) -> bytes:
         """Return the whole POST /event request for message `number` to `topics`."""
@@ -56,7 +57,7 @@ class Stream:
         self._rest = b""
         self._poller = poller
         self._burst = burst
-        self._sock = socket.create_connection(address, timeout=5)
+        self._sock = socket.create_connection(address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.sendall(request)
         poller.add(self._sock.fileno(), self._readable)

@@ -69,7 +69,7 @@ class Backend:
 
     async def has_requests(self, count: int) -> list[Request]:
         """Waits until this many requests have come in."""
-        async with asyncio.timeout(5), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests
 

@@ -68,7 +68,7 @@ def test_topics(deployment: Deployment, operator: Operator) -> None:
         assert stream.greeting
         block["topics"] = {"open_status": True}
         serve(deployment, operator, "weather", block, is_new=False)
-        assert stream.ended.wait(10)
+        assert stream.ended.wait(30)
     assert httpx.get(f"{deployment.url}/topics/weather/connections").status_code == 200
     with backend.subscribe("sun") as stream:
         backend.emit("sun", "news", "bright")
@@ -79,7 +79,7 @@ def test_topics(deployment: Deployment, operator: Operator) -> None:
         backend.emit("sun", "news", "brighter")
         stream.wait_type("news", 2)
         operator.remove("weather")
-        assert stream.ended.wait(10)
+        assert stream.ended.wait(30)
     eventually(lambda: backend.ask("GET", "/connections").status_code == 404, "nothing of the site")
 
 

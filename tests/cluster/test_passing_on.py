@@ -27,7 +27,7 @@ from tests.support.balancer import Balancer
 from tests.support.clients import POLLING, ClientKind, ConnectCall
 from tests.support.connector import Drivers, numbers
 from tests.support.ports import free_port
-from tests.support.server import Server
+from tests.support.server import ForkedServer, Server
 from tests.support.sites import contract_sites
 from tests.support.store import running_valkey
 from tests.support.tenant import Tenant, User
@@ -61,7 +61,7 @@ class Pair:
         if is_clustered:
             port = free_port()
             environment |= {"RECADO_NODE_URL": f"http://127.0.0.1:{port}", "RECADO_CLUSTER_SECRET": SECRET}
-        return Server(self.directory, "--port", str(port), **environment)
+        return ForkedServer(self.directory, "--port", str(port), **environment)
 
     def _separate(self) -> None:
         """Remove the socket files, as if each node were on a machine of its own."""
@@ -116,7 +116,7 @@ class Session:
     def ask(self, node: int, method: str, **request: object) -> httpx.Response:
         """Send one request to a node."""
         url = f"{self.pair.nodes[node].url}/socket.io/"
-        return httpx.request(method, url, params=self.query, timeout=10, **request)  # type: ignore[arg-type]
+        return httpx.request(method, url, params=self.query, timeout=60, **request)  # type: ignore[arg-type]
 
     def join(self, node: int, user: User) -> str:
         """Join the site `alpha` over a node; return the text of the polls there, up to `_settings`."""
@@ -140,7 +140,7 @@ class Session:
         """A WebSocket of this session, over a node, after its probe was answered."""
         with self.socket(node) as opened:
             opened.send("2probe")
-            assert opened.recv(5) == "3probe"
+            assert opened.recv(30) == "3probe"
             yield opened
 
 
@@ -163,7 +163,7 @@ def raw_answer(node: Server, request: bytes) -> bytes:
     """The complete answer of a node to a request that asks the node to close."""
     parts = urlsplit(node.url)
     assert parts.hostname
-    with socket.create_connection((parts.hostname, parts.port or 80), timeout=5) as connection:
+    with socket.create_connection((parts.hostname, parts.port or 80), timeout=30) as connection:
         connection.sendall(request)
         answer = b""
         while part := connection.recv(65536):
@@ -218,12 +218,12 @@ def test_upgrade_goes_through_another_node(pair: Pair, tenant: Tenant) -> None:
         opened.send("5")
         text = "x" * 150_000
         send(pair.nodes[1], pair, user, "news", text)
-        event = opened.recv(5)
+        event = opened.recv(30)
         assert isinstance(event, str)
         assert event.endswith(f'["news","{text}"]')
         # The JSON of a client may have 64 KB.
         opened.send("42/alpha,7" + json.dumps(["ask", text[:60_000]]))
-        assert opened.recv(5) == "43/alpha,7[]"
+        assert opened.recv(30) == "43/alpha,7[]"
     eventually(lambda: session.ask(1, "GET").json() == UNKNOWN_SID, "the close to reach the owner")
 
 
@@ -234,7 +234,7 @@ def test_refused_upgrade_is_the_owners(pair: Pair) -> None:
         opened.send("5")
         for node in (0, 1):
             with session.socket(node) as second, pytest.raises(ConnectionClosed):
-                second.recv(5)
+                second.recv(30)
         query = urlencode({**session.query, "transport": "polling"})
         head = f"GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         request = head + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -300,7 +300,7 @@ def test_between_machines(own_pair: Pair, tenant: Tenant) -> None:
     with session.upgrade(1) as opened:
         opened.send("5")
         send(own_pair.nodes[1], own_pair, user, "news", 1)
-        assert str(opened.recv(5)).endswith('["news",1]')
+        assert str(opened.recv(30)).endswith('["news",1]')
     assert figure(own_pair.nodes[1], "recado_passed_requests_total", result="passed on") >= 3
     assert not [line for node in own_pair.nodes for line in node.lines.snapshot() if SECRET in line]
 
@@ -317,7 +317,7 @@ def test_no_secret_no_trust(own_pair: Pair) -> None:
 def begin(node: Server, session: Session, method: str, sent: bytes = b"", length: int = 0) -> socket.socket:
     """Send the head of a request and the start of its body; return when the node has taken it."""
     parts = urlsplit(node.url)
-    connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30)
     head = f"{method} /socket.io/?{urlencode(session.query)} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + sent)
     # The node answers this request only after it has taken the one before it.

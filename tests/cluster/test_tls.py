@@ -77,6 +77,6 @@ def test_requests_are_passed_on_over_tls(machines: Machines, tenant: Tenant) -> 
         address = f"{two.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket&sid={query['sid']}"
         with connect(address, ssl=context, compression=None) as upgraded:
             upgraded.send("2probe")
-            assert upgraded.recv(10) == "3probe"
+            assert upgraded.recv(30) == "3probe"
         with pytest.raises(httpx.HTTPError):
             httpx.get(f"{two.url}/healthcheck", verify=machines.authority.client_context())

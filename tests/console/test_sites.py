@@ -23,7 +23,7 @@ class ApiClient:
 
     def __init__(self, url: str, token: str) -> None:
         """It shows the token at each request."""
-        self._client = httpx.Client(base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {token}"}, timeout=15)
+        self._client = httpx.Client(base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {token}"}, timeout=60)
 
     def ask(self, method: str, path: str, status: int = 200, **sent: Any) -> Any:
         """The answer, which has this status."""
@@ -48,12 +48,12 @@ def deployment(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def token_at(node: Node, name: str = NAME, password: str = PASSWORD) -> str:
     """A new token of an operator."""
-    with httpx.Client(base_url=f"{node.url}/console", timeout=15) as browser:
+    with httpx.Client(base_url=f"{node.url}/console", timeout=60) as browser:
 
         def logs_in() -> bool:
             return browser.post("/login", data={"name": name, "password": password}).status_code == 303
 
-        eventually(logs_in, "the operator", 20, interval_seconds=0.5)
+        eventually(logs_in, "the operator", 60, interval_seconds=0.5)
         found = _CSRF.search(browser.get("/tokens").text)
         assert found
         answer = browser.post("/do/tokens.add", data={"_csrf": found[1], "name": "test"})

@@ -237,7 +237,7 @@ def test_push(channels: Deployment, shop: Publisher, name: str) -> None:
         text = 'a "quoted" line\nand é, \u2028, 😀 and \x00'
         assert is_ack(shop.push(name, text), "Sent", name)
         for subscriber, subscribed in ((one, [name]), (two, [name + "2", name])):
-            push = json.loads(subscriber.socket.recv(5))
+            push = json.loads(subscriber.socket.recv(30))
             assert push == {
                 "messageType": "CLIENT_PUSH",
                 "code": 200,

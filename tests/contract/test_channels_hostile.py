@@ -64,9 +64,9 @@ def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: s
         _small_socket(channels) as small,
         connect(url, sock=small, **options) as idler,  # type: ignore[arg-type]  # a dict of one type
     ):
-        idler.recv(5)
+        idler.recv(30)
         idler.send(action("SUBSCRIBE", name))
-        idler.recv(5)
+        idler.recv(30)
         pushed = 0
 
         def is_closed() -> bool:
@@ -78,7 +78,7 @@ def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: s
             assert received == list(map(str, range(pushed - 5, pushed)))
             return Figures(channels)("recado_closes_total", site="narrow", reason="outbox full") == 1
 
-        eventually(is_closed, "the subscriber that does not read to be closed", 30)
+        eventually(is_closed, "the subscriber that does not read to be closed", 60)
 
 
 def _small_socket(channels: Deployment) -> socket.socket:
@@ -134,7 +134,8 @@ def test_a_flood_of_actions_is_served_in_order(channels: Deployment, name: str) 
             flooder.socket.send(action("UNSUBSCRIBE", name))
         started = time.monotonic()
         assert other.act("SUBSCRIBE", name)["code"] == 200
-        assert time.monotonic() - started < 2
+        # The flooder has not got all of its answers before.
+        assert time.monotonic() - started < 20
         for _ in range(1_000):
             assert flooder.receive()["data"]["subscribedChannels"] == [name]
             assert flooder.receive()["code"] == 404

@@ -126,7 +126,7 @@ def test_a_websocket_on_any_path(channels: Deployment, ports: tuple[int, int]) -
     for port, paths in ((main, everywhere), (ports[0], everywhere + elsewhere), (ports[1], everywhere + elsewhere)):
         for path in paths:
             with connect(f"ws://127.0.0.1:{port}{path}", compression=None, proxy=None) as socket:
-                assert '"message":"Connected"' in str(socket.recv(5)), (port, path)
+                assert '"message":"Connected"' in str(socket.recv(30)), (port, path)
     with pytest.raises(InvalidStatus):
         connect(f"ws://127.0.0.1:{main}/channels/nobody", proxy=None)
 

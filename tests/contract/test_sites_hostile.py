@@ -221,7 +221,7 @@ def test_bytes_on_the_port(deployment: Deployment) -> None:
     @settings(max_examples=2 * EXAMPLES, deadline=None)
     @given(data=st.binary(max_size=200), head=st.sampled_from(heads) | mutated(heads[:3]))
     def check(data: bytes, head: bytes) -> None:
-        with socket.create_connection(address, timeout=5) as connection, contextlib.suppress(ConnectionError):
+        with socket.create_connection(address, timeout=30) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(head + data)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65536)

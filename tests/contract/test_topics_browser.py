@@ -115,7 +115,7 @@ def test_examples_of_curl(server: Deployment) -> None:
         first = reader.stdout.read(10)
         assert first.startswith("''")
         with run_command(emit, server) as writer:
-            assert writer.wait(10) == 0
+            assert writer.wait(30) == 0
         text = first
         while "12.5" not in text:
             piece = reader.stdout.read(1)
@@ -130,7 +130,7 @@ def test_example_of_event_source(page: Page, server: Deployment) -> None:
     run_script(page, scripts()[0], server)
     eventually(lambda: TopicBackend(server, "shop").ask("GET", "/state").json()["topics"].get("orders/#"), "the page")
     with run_command(commands()[1], server) as writer:
-        assert writer.wait(10) == 0
+        assert writer.wait(30) == 0
     assert heard(page, 1) == [12.5]
 
 
@@ -182,10 +182,10 @@ def test_event_source_comes_back(page: Page, server: Deployment) -> None:
     heard(page, 1)
     quick.emit("back", "n", 0)
     heard(page, 2)
-    eventually(lambda: page.evaluate("window.source.readyState") == 0, "the stream to end", 10)
+    eventually(lambda: page.evaluate("window.source.readyState") == 0, "the stream to end", 60)
     for number in range(1, 4):
         quick.emit("back", "n", number)
-    eventually(lambda: len(page.evaluate("window.heard")) >= 6, "the page to be back", 15)
+    eventually(lambda: len(page.evaluate("window.heard")) >= 6, "the page to be back", 60)
     seen = page.evaluate("window.heard")
     assert [entry[0] for entry in seen][:6] == ["connected", "n", "connected", "n", "n", "n"]
     assert [entry[2]["e"]["detail"] for entry in seen if entry[0] == "n"] == [0, 1, 2, 3]

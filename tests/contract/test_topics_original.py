@@ -143,7 +143,7 @@ def test_of_oneself(old: TopicBackend, client: str) -> None:
             assert seen(second, 3) == [(own, own, "connect", 2), CONNECTED, (own, own, "available", "2")]
             assert seen(stream, 4)[3] == (own, own, "connect", 2)
         assert seen(stream, 5)[4] == (own, own, "disconnect", 1)
-        assert stream.ended.wait(10)
+        assert stream.ended.wait(30)
         assert seen(stream, 6)[5:] == [(own, own, "disconnect", 0)]
 
 

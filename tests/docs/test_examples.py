@@ -326,7 +326,7 @@ def test_delivery(drivers: Drivers, run: Run, tmp_path: Path) -> None:
     try:
         query = {"site": "demo", "apiKey": "demo"}
         messages = f"{demo.url}/messages"
-        eventually(lambda: httpx.get(messages, params=query).status_code == 200, "the journal to begin", 20)
+        eventually(lambda: httpx.get(messages, params=query).status_code == 200, "the journal to begin", 60)
         device = {"token": "alice", "deviceId": "090909"}
         client = drivers.python.connect(ConnectCall(PYTHON_KINDS[0], demo.url, "demo", device, ack=ACK_NONE))
         client.wait_event("_settings")

@@ -59,7 +59,7 @@ class Crowd:
     def wait(self) -> list[float]:
         """The moments at which the sessions were closed, in order, once all are closed."""
         for watch in self._watches:
-            watch.result(20)
+            watch.result(60)
         return sorted(self.closed_at)
 
     def end(self) -> None:
@@ -70,7 +70,7 @@ class Crowd:
     def _watch(self, one: RawSocket) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                one.receive(30)
+                one.receive(90)
         self.closed_at.append(time.monotonic())
 
 
@@ -143,7 +143,7 @@ def test_nobody_connected(patient: Deployment) -> None:
     """A node without connections ends at once."""
     began = time.monotonic()
     assert patient.stop() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_interrupt_does_not_spread(patient: Deployment) -> None:
@@ -151,9 +151,10 @@ def test_interrupt_does_not_spread(patient: Deployment) -> None:
     crowd = Crowd(patient.url)
     began = begin_to_end(patient, signal.SIGINT)
     moments = crowd.wait()
-    assert moments[-1] - moments[0] < 1
+    # Spread over the drain, they would need a minute.
+    assert moments[-1] - moments[0] < 15
     assert patient.server.wait() == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     crowd.end()
 
 
@@ -164,7 +165,7 @@ def test_second_signal(patient: Deployment, second: signal.Signals) -> None:
     began = begin_to_end(patient)
     patient.server.signal(second)
     assert patient.server.wait() == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     crowd.wait()
     crowd.end()
 
@@ -194,7 +195,7 @@ def test_client_that_is_gone_does_not_hold_it_up(deployment: Deployment) -> None
         began = begin_to_end(deployment)
         assert deployment.server.wait() == 0
         # The second session is told after half of that time.
-        assert time.monotonic() - began < DRAIN_SECONDS / 2 + 4
+        assert time.monotonic() - began < DRAIN_SECONDS / 2 + 20
 
 
 def test_end_is_reported_once(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:

@@ -16,6 +16,8 @@ from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 CONNECTIONS = 4
+#: A dead node is found within 10 s; the rest is slack for a busy machine.
+WITHIN_SECONDS = 30.0
 KINDS = [ClientKind(library, way) for library in ("2", "4") for way in (WEBSOCKET, POLLING, UPGRADE)]
 
 
@@ -66,7 +68,7 @@ def test_a_node_that_dies(deployment: Deployment, drivers: Drivers, tenant: Tena
     deployment.nodes[0].kill()
     began = monotonic()
     assert living.knock()
-    assert monotonic() - began < 12
+    assert monotonic() - began < WITHIN_SECONDS
     assert counted(deployment) == 2
     for _ in range(2):
         living.enter()
@@ -91,7 +93,7 @@ def test_the_users_of_a_node_that_dies(tenant: Tenant, drivers: Drivers) -> None
             client.wait_event("_settings")
         living.is_listed = True
         dying.kill()
-        deadline = monotonic() + 12
+        deadline = monotonic() + WITHIN_SECONDS
         for client in clients:
             client.wait_event("_settings", nth=2, timeout_seconds=max(0.1, deadline - monotonic()))
             # (For a 2.x page an error of the transport is an "error" too.)
@@ -118,8 +120,8 @@ def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, t
     deployment.redis.start()
     for door in doors:
         door.close()
-    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 15)
-    eventually(doors[0].knock, "a user to get in", 15)
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 60)
+    eventually(doors[0].knock, "a user to get in", 60)
     for door in doors:
         door.close()
     eventually(lambda: counted(deployment) == 0, "nothing to be counted")

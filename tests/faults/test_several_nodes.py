@@ -73,7 +73,7 @@ def test_clients_go_elsewhere_by_themselves(cluster: Deployment, drivers: Driver
     eventually(
         lambda: sum("_batch" in client.names() for client in clients) == len(clients) - there,
         "the clients of the killed node to get their batch",
-        15,
+        30,
     )
     assert Figures(cluster.nodes[1])("recado_connections", site="one") == len(clients)
     connector.close()
@@ -138,7 +138,7 @@ def test_redis_killed_while_sending(cluster: Deployment, tenant: Tenant, chance:
                 cluster.redis.kill()
                 eventually(lambda refused=refused: swarm.refused > refused + 10, "some to be refused")  # type: ignore[misc]
                 cluster.redis.start()
-                eventually(lambda: all(map(_is_ready, cluster.nodes)), "the nodes to find Redis again", 15)
+                eventually(lambda: all(map(_is_ready, cluster.nodes)), "the nodes to find Redis again", 60)
             eventually(lambda: swarm.answered > 160, "some more to be taken")
         swarm.check()
         assert [client.connects for client in clients] == [1] * len(clients)

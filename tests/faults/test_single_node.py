@@ -65,8 +65,8 @@ def test_redis_away_and_back(with_redis: Deployment, connect_with_redis: Connect
         valkey.resume()
     else:
         valkey.start()
-    eventually(lambda: _is_sent(with_redis, away, "after"), "/send to work again", 10)
-    eventually(lambda: _is_sent(with_redis, present, "after"), "/send to work again", 10)
+    eventually(lambda: _is_sent(with_redis, away, "after"), "/send to work again", 60)
+    eventually(lambda: _is_sent(with_redis, present, "after"), "/send to work again", 60)
     client.wait_event("after")
     batch = batch_names(connect_with_redis("alpha", away).wait_event("_batch"))
     assert (batch[0], batch[-1]) == ("before", "after")
@@ -86,9 +86,10 @@ def test_concurrent_sends_while_redis_is_frozen(with_redis: Deployment, tenant: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 4
+    # One after the other they would need 20 s.
+    assert time.monotonic() - started < 15
     valkey.resume()
-    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 10)
+    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 60)
 
 
 def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -97,15 +98,15 @@ def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_red
     valkey.kill()
     user = tenant.user()
     client = connect_with_redis.begin(connect_with_redis.call("alpha", user))
-    client.records.wait_for(lambda record: record.kind in ("refused", "disconnect", "closed"), "an answer", 10)
+    client.records.wait_for(lambda record: record.kind in ("refused", "disconnect", "closed"), "an answer", 30)
     valkey.start()
 
     def can_connect() -> bool:
         attempt = connect_with_redis.begin(connect_with_redis.call("alpha", user))
         ends = ("refused", "disconnect", "closed", "event")
-        return attempt.records.wait_for(lambda record: record.kind in ends, "an answer", 10).kind == "event"
+        return attempt.records.wait_for(lambda record: record.kind in ends, "an answer", 30).kind == "event"
 
-    eventually(can_connect, "a connection", 10, interval_seconds=0.2)
+    eventually(can_connect, "a connection", 60, interval_seconds=0.2)
 
 
 def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -119,7 +120,7 @@ def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Co
     valkey.kill()
     client.ack(client.wait_event("acked"))
     valkey.start()
-    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 10)
+    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 60)
     client.wait_event("after")
     client.disconnect()
     batch = batch_names(connect_with_redis("alpha", user).wait_event("_batch"))
@@ -208,7 +209,7 @@ def test_clients_come_back_by_themselves(with_redis: Deployment, connect_with_re
     with_redis.kill()
     with_redis.start()
     for client, user in zip(clients, users.values(), strict=True):
-        assert client.wait_event("_batch", timeout_seconds=15).args == [[["kept", user.id]]]
+        assert client.wait_event("_batch", timeout_seconds=60).args == [[["kept", user.id]]]
 
 
 def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -221,7 +222,7 @@ def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_re
     with_redis.kill()
     with_redis.start()
     valkey = with_redis.redis
-    eventually(lambda: user.room not in str(valkey.dump()), "the device to go", 30, interval_seconds=0.2)
+    eventually(lambda: user.room not in str(valkey.dump()), "the device to go", 60, interval_seconds=0.2)
 
 
 def _pass_barrier(connect: Connector, tenant: Tenant) -> None:
@@ -252,9 +253,9 @@ def _send_until_it_fails(deployment: Deployment, user: User, end: Callable[[], o
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert enough.wait(10)
+    assert enough.wait(30)
     end()
-    thread.join(15)
+    thread.join(60)
     assert not thread.is_alive()
     return accepted
 
@@ -263,7 +264,8 @@ def _check_unavailable(deployment: Deployment, site: str, user: User) -> None:
     started = time.monotonic()
     answer = deployment.try_send(site, {"rooms": [user.room], "event": "lost", "args": []})
     assert answer.status_code == 503
-    assert time.monotonic() - started < 2
+    # Of a request that hangs the client would give up after a minute.
+    assert time.monotonic() - started < 20
     assert int(answer.headers["retry-after"]) >= 1
 
 

@@ -43,7 +43,7 @@ async def test_a_run_is_stopped_from_another_node(valkey: Valkey) -> None:
             assert await benches[1].stop(id + 1, here.name) is False
             assert await benches[1].stop(id, there.name) is False
             assert await benches[1].stop(id, here.name) is True
-            assert await asyncio.wait_for(runs.ends.get(), 10) == (id, "stopped")
+            assert await asyncio.wait_for(runs.ends.get(), 30) == (id, "stopped")
             assert await benches[1].stop(id, here.name) is False
         with pytest.raises(RequestRefused, match="does not answer"):
             await benches[1].stop(id, "0" * 16)

@@ -43,9 +43,9 @@ class Owner:
 
 @pytest.fixture
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes follow each other at once, and a deaf subscription is found soon."""
+    """Probes follow each other at once; no stall of a busy machine looks like a deaf subscription."""
     monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -107,7 +107,9 @@ async def test_messages_of_a_new_subscription_wait_for_the_owner(tmp_path: Path)
         await owner.subscription.close()
 
 
-async def test_deaf_subscription_is_given_up(valkey: Valkey, tmp_path: Path, quick_probes: None) -> None:
+async def test_deaf_subscription_is_given_up(
+    valkey: Valkey, tmp_path: Path, quick_probes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A subscription over which no echo comes back is made again, though its connection looks fine."""
     async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
         redis = Redis(address, 2.0)
@@ -115,9 +117,11 @@ async def test_deaf_subscription_is_given_up(valkey: Valkey, tmp_path: Path, qui
         owner = Owner(redis, "news")
         await owner.subscription.start()
         relay.silence(fake.accepted[1])
+        monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
         await until(lambda: not owner.subscription.is_hearing, "the silence to be noticed")
-        await until(lambda: owner.told == ["lost", "made"], "a new subscription")
-        assert owner.subscription.is_hearing
+        await until(lambda: owner.told[:2] == ["lost", "made"], "a new subscription")
+        monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 60.0)
+        await until(lambda: owner.subscription.is_hearing, "the subscription to hear")
         await owner.subscription.close()
         await redis.close()
 
@@ -233,7 +237,7 @@ async def test_command_without_an_answer(valkey: Valkey, tmp_path: Path) -> None
         relay.silence(fake.accepted[0])
         with pytest.raises(StoreUnavailable):
             await owner.subscription.command("PSUBSCRIBE", "a.*")
-        await until(lambda: owner.told == ["lost", "made"], "a new subscription", 1.0)
+        await until(lambda: owner.told == ["lost", "made"], "a new subscription", 2.5)
         await owner.subscription.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 
-DEADLINE_SECONDS = 8.0
+DEADLINE_SECONDS = 30.0
 
 
 class Answer:

@@ -256,9 +256,10 @@ async def test_repeated_handshakes_are_slowed_down(version: int, monkeypatch: py
         await late
         for sid in (first, await late, first):
             assert (await server.client.post(sid, server.client.payload("4a"))).status == 200
-        started = asyncio.get_running_loop().time()
-        await server.client.open()
-        assert asyncio.get_running_loop().time() - started < 1.0
+        prompt = asyncio.create_task(server.client.open())
+        held = await until(lambda: repeats.held or prompt.done(), "an answer, or a pause before it")
+        assert held is True
+        await prompt
 
 
 async def test_client_that_leaves_while_it_is_slowed_down() -> None:
@@ -399,7 +400,7 @@ async def test_a_post_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = f"POST /?transport=polling&sid={sid} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n4"
         writer.write(head.encode())
-        assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+        assert b"408" in await asyncio.wait_for(reader.readline(), 30)
         await server.until_closed("transport error")
         writer.close()
 
@@ -529,11 +530,11 @@ async def test_release_of_a_poll(version: int) -> None:
 
 async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that drains refuses handshakes with 503 and Retry-After, and still serves the sessions it has."""
-    monkeypatch.setattr(draining, "STEP_SECONDS", 0.8)
+    monkeypatch.setattr(draining, "STEP_SECONDS", 2.0)
     async with echo() as server, server.client.socket() as websocket:
         await websocket.receive()
         sid = await server.client.open()
-        drain = asyncio.ensure_future(server.engine.drain(1.6))
+        drain = asyncio.ensure_future(server.engine.drain(4.0))
         await until(lambda: not server.listeners[0].session.is_open, "the first to be told")
         refused = await server.client.request("GET", "EIO=4&transport=polling", headers={"Origin": "http://a.example"})
         assert_refused(refused, 503, 3, "Server is shutting down")
@@ -556,7 +557,7 @@ async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(engine_server, "_FAREWELL_SECONDS", 0.05)
     async with echo() as server:
         await server.client.open()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             await server.engine.drain(0)
         assert server.listeners[0].reasons == ["server disconnect"]
         assert not server.engine.sessions

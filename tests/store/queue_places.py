@@ -43,7 +43,7 @@ class OneValkey:
         bus = client.pubsub(ignore_subscribe_messages=True)
         bus.subscribe(*map(bus_channel, nodes))
         for _ in nodes:
-            bus.get_message(timeout=5)
+            bus.get_message(timeout=30)
         return dict.fromkeys(sites, bus)
 
 
@@ -76,5 +76,5 @@ class ThreePrimaries:
         bus = client.pubsub(ignore_subscribe_messages=True)
         for node in nodes:
             bus.ssubscribe(shard_channel(node, site))
-            bus.get_message(timeout=5)
+            bus.get_message(timeout=30)
         return bus

@@ -131,7 +131,6 @@ async def test_silent_subscription_is_given_up(
 ) -> None:
     """A subscription without echoes of probes is replaced, though its connection looks fine."""
     monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
     async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
         redis = Redis(address, 2.0)
         await redis.start()
@@ -140,9 +139,12 @@ async def test_silent_subscription_is_given_up(
         assert bus.is_hearing
         assert listener.interruptions == 0
         relay.silence(fake.accepted[1])
+        monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
         await until(lambda: not bus.is_hearing, "the silence to be noticed")
-        await until(lambda: listener.interruptions == 1, "a new subscription")
-        assert bus.is_hearing
+        await until(lambda: listener.interruptions, "a new subscription")
+        # From here on a stall of a busy machine is no silence.
+        monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 60.0)
+        await until(lambda: bus.is_hearing, "the subscription to hear")
         sent = await publish(redis, 1)
         await until(lambda: listener.messages, "the message")
         assert listener.bodies == sent
@@ -154,8 +156,8 @@ async def test_probes_keep_a_quiet_bus(
     redis: Redis, listener: Listener, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quiet subscription stays, and probes are not handed on as messages."""
-    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 1.0)
     bus = Bus(redis, "aa", listener)
     await bus.start()
 
@@ -164,7 +166,7 @@ async def test_probes_keep_a_quiet_bus(
         return int(stats.get("cmdstat_publish", {"calls": 0})["calls"])
 
     before = probes()
-    await until(lambda: probes() >= before + 40, "the probes of twice the time after which it would be deaf")
+    await until(lambda: probes() >= before + 100, "the probes of twice the time after which it would be deaf")
     assert bus.is_hearing
     assert (listener.messages, listener.interruptions) == ([], 0)
     await bus.close()

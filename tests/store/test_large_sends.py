@@ -245,6 +245,42 @@ async def test_queues_that_run_over(valkey: Valkey) -> None:
     await node.close()
 
 
+async def test_device_in_several_rooms_with_a_nearly_full_queue(valkey: Valkey) -> None:
+    """A device that is met again in its second room has the message once, and its queue does not run over for that."""
+    site = make_site(**limits(2))
+    node = await StoreNode.start(valkey, [site])
+    receiver = await node.open(site, ["user_1", "room"])
+    await node.publish(site, "user_1", body=b"1")
+    in_parts(node.queues)
+    stored = await node.queues.send(make_message(site, ["room", "user_1", "ROOM"], body=b"large"))
+    assert (stored.recipients, stored.overflowed) == (1, 0)
+    assert await heard(receiver, 2) == [b"1", b"large"]
+    assert "resync" not in receiver.kinds
+    await node.close()
+
+
+async def test_message_that_is_withdrawn_before_it_is_told(
+    node: StoreNode, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device hears nothing of a message that was taken out of its queue before its node was told."""
+    receivers = await open_many(node, 5)
+    reached, go_on = pause(node.queues, "fan_out_tell", monkeypatch)
+    message = make_message(SITE, ["room"], body=b"large")
+    sending = asyncio.ensure_future(node.queues.send(message))
+    await reached.wait()
+    cursor, taken = b"0", 0
+    while (answer := await node.queues.withdraw_message(SITE, message.id, cursor)) is not None:
+        cursor, taken = answer[0], taken + answer[1]
+        if cursor == b"0":
+            break
+    go_on.set()
+    await sending
+    await node.publish(SITE, "room", body=b"next")
+    for receiver in receivers:
+        assert await heard(receiver, 1) == [b"next"]
+    assert taken == 5
+
+
 async def test_whatever_happens_meanwhile(node: StoreNode, valkey: Valkey, chance: random.Random) -> None:
     """Devices come, go and acknowledge while large and small messages are sent: each device that is there has all of
     them, in order, live or from its queue, but for those that it was told `_resync` for."""

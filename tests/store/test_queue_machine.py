@@ -223,7 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
         """The nodes have heard exactly this."""
         heard: list[Told] = []
         for _ in expected:
-            data = self.bus[site.name].get_message(timeout=5)
+            data = self.bus[site.name].get_message(timeout=30)
             assert data, f"expected {expected}, heard {heard}"
             name, counter, message = parse(data["data"])
             assert name == site.name

@@ -88,8 +88,8 @@ class Outcome:
         client: Any = valkey.client
         self._bus = client.pubsub(ignore_subscribe_messages=True)
         self._bus.subscribe(bus_channel("aa"), bus_channel("bb"))
-        self._bus.get_message(timeout=5)
-        self._bus.get_message(timeout=5)
+        self._bus.get_message(timeout=30)
+        self._bus.get_message(timeout=30)
 
     def of(self, stored: Sequence[Stored]) -> tuple[Any, ...]:
         """The outcome of messages that were sent."""
@@ -100,7 +100,7 @@ class Outcome:
             if fields["k"] == "fate":
                 del fields["at"]
         told = sum(one.tells for one in stored)
-        heard = [self._bus.get_message(timeout=5) for _ in range(told)]
+        heard = [self._bus.get_message(timeout=30) for _ in range(told)]
         assert self._bus.get_message(timeout=0) is None
         self._bus.close()
         by_node: dict[bytes, list[bytes]] = {}

@@ -19,7 +19,7 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self.loop.run_forever, name="background-loop", daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout_seconds: float = 10.0) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout_seconds: float = 60.0) -> T:
         """Run a coroutine on the loop and block for its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_seconds)
 

@@ -15,12 +15,12 @@ class Endpoint:
     def __init__(self, sites: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep the sites' keys."""
         self.sites = sites
-        self._http = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=20))
+        self._http = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=20))
 
     def trust(self, context: ssl.SSLContext) -> None:
         """Send requests with this context from here on, for a server with TLS."""
         self._http.close()
-        self._http = httpx.Client(timeout=10, verify=context)
+        self._http = httpx.Client(timeout=60, verify=context)
 
     @property
     def url(self) -> str:

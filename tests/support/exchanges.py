@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 
 #: The original looks into its outgoing queue every 50 ms.
 _QUIET_SECONDS = 0.25
-_TIMEOUT_SECONDS = 5.0
+_TIMEOUT_SECONDS = 30.0
 _NAME = re.compile(r"\{(?:token|uuid|UUID):[^}]+\}")
 
 Step = dict[str, Any]

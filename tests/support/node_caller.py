@@ -9,6 +9,7 @@ from app.core.message import LiveMessage
 from app.redis.address import read_redis_url
 from app.redis.client import Commands
 from app.redis.topology import new_redis
+from app.store import node_calls
 from app.store.bus import Bus
 from app.store.node_calls import NodeCalls
 from app.store.nodes import new_node_id
@@ -33,8 +34,10 @@ class NodeCaller:
 
 
 @asynccontextmanager
-async def calling(url: str) -> AsyncIterator[NodeCaller]:
-    """A caller that hears answers, on the Redis with this URL."""
+async def calling(url: str, answer_seconds: float = 20.0) -> AsyncIterator[NodeCaller]:
+    """A caller that hears answers, on the Redis with this URL. It waits longer than a node does, as the machine may be
+    busy; a test of silence says how long."""
+    before, node_calls.ANSWER_SECONDS = node_calls.ANSWER_SECONDS, answer_seconds
     redis = new_redis(read_redis_url(url), 2.0)
     await redis.start()
     caller = NodeCaller(redis)
@@ -42,6 +45,7 @@ async def calling(url: str) -> AsyncIterator[NodeCaller]:
     try:
         yield caller
     finally:
+        node_calls.ANSWER_SECONDS = before
         await caller.bus.close()
         await caller.calls.close()
         await redis.close()

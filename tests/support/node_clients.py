@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
@@ -23,8 +24,11 @@ def install_clients() -> None:
     """Install the pinned libraries with npm, unless the installed ones are newer than the lock file."""
     lock = _DIRECTORY / "package-lock.json"
     installed = _DIRECTORY / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run(["npm", "ci", "--silent"], cwd=_DIRECTORY, check=True, timeout=300)
+    # One process of a run installs; the others wait for it.
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            subprocess.run(["npm", "ci", "--silent"], cwd=_DIRECTORY, check=True, timeout=300)
 
 
 class NodeClients(ChildProcess):

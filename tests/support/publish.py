@@ -13,7 +13,7 @@ from tests.support.clients import ACK_NONE, MODERN, AckPolicy, Client, ClientKin
 from tests.support.connector import Drivers
 from tests.support.endpoint import Endpoint
 from tests.support.tenant import SECRET
-from tests.support.waiting import eventually
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, eventually
 
 _numbers = itertools.count(1)
 
@@ -138,7 +138,7 @@ def payloads(client: Client) -> list[str]:
     return [message["payload"] for message in messages(client)]
 
 
-def wait_payloads(client: Client, expected: Sequence[str], timeout_seconds: float = 8.0) -> None:
+def wait_payloads(client: Client, expected: Sequence[str], timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
     """Wait until a client has this many messages, and check that they are the expected ones."""
     client.records.wait_until(
         lambda _: len(_events(client)) >= len(expected), f"{len(expected)} messages at {client!r}", timeout_seconds

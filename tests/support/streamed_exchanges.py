@@ -34,7 +34,7 @@ from tests.support.waiting import eventually
 Step = dict[str, Any]
 
 _QUIET_SECONDS = 0.3
-_TIMEOUT_SECONDS = 15.0
+_TIMEOUT_SECONDS = 30.0
 _NAMED_NUMBER = re.compile(r'"\{conn:\w+\}"')
 _NAME = re.compile(r"\{(?:conn|secret):\w+\}|\{key\}")
 _MEMORY = re.compile(r"^\d+(\.\d+)? MB$")

@@ -26,7 +26,7 @@ from app.transport.tls_text import entry, tls_of
 from tests.support.waiting import until
 from tests.transport.tls import Certificate
 
-DEADLINE_SECONDS = 8.0
+DEADLINE_SECONDS = 30.0
 
 
 class Echo(asyncio.Protocol):

@@ -22,12 +22,17 @@ local function bytes_with(handle, length)
   return sum
 end
 
--- Appends the message to one queue. Past a bound the queue is dropped and its device is lost. Answers whether it is stored.
+-- Set by a script that may meet a device twice: whether the queue had the message already. It then takes the new entry out.
+local is_repeated = nil
+
+-- Appends the message to one queue. Past a bound the queue is dropped and its device is lost. Answers whether it is stored, nil for a
+-- device that had it.
 -- One command to Redis for each device: this is half of the cost of a fan-out, ack.lua is the other half.
 local queue = P .. 'queue:'
 local function append(handle)
   if replace then replace(handle, options.collapse, seq) end
   local length = call('RPUSH', queue .. handle, seq)
+  if is_repeated and length > 1 and is_repeated(handle) then return nil end
   if length <= max_count and not ((counting or length >= counted_from) and bytes_with(handle, length) > max_bytes) then
     return true
   end

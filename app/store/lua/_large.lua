@@ -7,7 +7,7 @@
 -- last seq. One short run then makes it the last seq, and with that the message is accepted for all devices at once.
 -- `large` holds id, site, seq, until (the lease in ms), phase: 'store' before that run, 'tell' behind it; stored, overflowed,
 -- told: of how many devices the nodes know; once, waiter, keeps: ARGV[14] to ARGV[16] of send.lua;
--- but: the handle of the device that does not get it.
+-- but: the handle of the device that does not get it; withdrawn: set when its sender takes it out of queues.
 -- `large:handles` lists the devices. When the lease runs out its node has died, and any run may end the message.
 local LARGE_LEASE_MS = 3000
 

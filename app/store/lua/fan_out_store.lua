@@ -17,12 +17,25 @@ if options then
 -- include options here
   replace, keep = options.collapse and replace_older, keep_recipients
 end
--- The device that does not get it.
-local but = call('HGET', P .. 'large', 'but')
+-- The device that does not get it, and how many have lost their queue with it.
+local but, lost = unpack(call('HMGET', P .. 'large', 'but', 'overflowed'))
+lost = tonumber(lost or 0)
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
 
 -- include append
+
+-- A device may come again: in another room, or because HSCAN repeats it. No other message is sent meanwhile, so it has this
+-- one last, or has lost its queue with it. A queue that was empty before costs no look.
+is_repeated = function(handle)
+  if call('LINDEX', queue .. handle, -2) ~= seq then return false end
+  call('RPOP', queue .. handle)
+  return true
+end
+local function was_seen(handle)
+  if replace and call('LINDEX', queue .. handle, -1) == seq then return true end
+  return lost > 0 and call('HGET', P .. 'device:' .. handle, 'lost') == seq
+end
 
 local part = call('HSCAN', P .. ARGV[3], ARGV[4], 'COUNT', ARGV[5])
 local handles, stored, overflowed, is_known = {}, 0, 0, {}
@@ -35,16 +48,17 @@ local function note_nodes(state)
 end
 for i = 1, #part[2], 2 do
   local handle = part[2][i]
-  -- No other message is sent meanwhile: a device that was seen before, in another room or by HSCAN, has it last.
-  if handle ~= but and not has_expired(part[2][i + 1], now) and call('LINDEX', queue .. handle, -1) ~= seq
-    and call('HGET', P .. 'device:' .. handle, 'lost') ~= seq then
+  local is_stored = nil
+  if handle ~= but and not has_expired(part[2][i + 1], now) and not was_seen(handle) then is_stored = append(handle) end
+  if is_stored ~= nil then
     local is_away = string.byte(part[2][i + 1]) == 64
-    if append(handle) then
+    if is_stored then
       stored = stored + 1
       to[stored] = handle
       if not is_away then connected[#connected + 1] = handle end
     else
       overflowed = overflowed + 1
+      lost = lost + 1
     end
     handles[#handles + 1] = handle
     if not is_away then note_nodes(part[2][i + 1]) end

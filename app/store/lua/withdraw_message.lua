@@ -9,6 +9,7 @@ local seq = call('ZSCORE', P .. 'waiting', ARGV[1])
 if not seq then return ARGV[2] ~= '0' and { '0', 0 } end
 local options = cjson.decode(call('HGET', P .. 'body:' .. seq, 'opt') or '{}')
 stop_watching(seq)
+if call('HGET', P .. 'large', 'seq') == seq then call('HSET', P .. 'large', 'withdrawn', 1) end
 local cursor, handles = '0', {}
 if call('EXISTS', P .. 'to:' .. seq) == 1 then
   handles = call('SPOP', P .. 'to:' .. seq, ARGV[3])

@@ -4,15 +4,19 @@
  * Argument: a JSON file of sites ({name: {authUrl, authScheme, apiKey, userRoomPrefix?}}). Prints "listening PORT".
  * Plain http, no framework, no transport but what socket.io ships. A message is emitted to each socket with its own
  * callback, because only that tells which device has acknowledged; ACK_MODE=broadcast emits once to the room with one
- * time-out instead, which cannot tell, and so never empties a queue: for comparison only.
+ * time-out instead, which cannot tell, and so never empties a queue: for comparison only. RECOVERY=1 turns Socket.IO's
+ * connection state recovery on, with its defaults; it serves what is emitted without a callback. TLS_CERT and TLS_KEY
+ * name the files for HTTPS.
  */
 "use strict";
 
 const fs = require("node:fs");
 const http = require("node:http");
+const https = require("node:https");
 const { Server } = require("socket.io");
 
 const ACK_MODE = process.env.ACK_MODE || "socket";
+const RECOVERY = process.env.RECOVERY === "1";
 const AUTH_TIMEOUT_MS = 5000;
 const agent = new http.Agent({ keepAlive: true });
 
@@ -92,8 +96,9 @@ function openSite(io, site) {
   });
   namespace.on("connection", (socket) => {
     const rooms = socket.data.rooms;
-    socket.leave(socket.id);
-    socket.join(rooms);
+    // With recovery Socket.IO emits to one socket through the room of its id.
+    if (!RECOVERY) socket.leave(socket.id);
+    if (!socket.recovered) socket.join(rooms);
     socket.emit("_settings", { device_ttl: 3600 });
     if (site.settings.userRoomPrefix) attachDevice(site, socket, rooms);
   });
@@ -144,14 +149,21 @@ function receiveSend(io, sites, request, response) {
   });
 }
 
+function createServer(listener) {
+  if (!process.env.TLS_CERT) return http.createServer(listener);
+  const [cert, key] = [process.env.TLS_CERT, process.env.TLS_KEY].map((file) => fs.readFileSync(file));
+  return https.createServer({ cert, key }, listener);
+}
+
 function main() {
   const settings = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
   const sites = new Map(Object.entries(settings).map(([name, value]) => [name, new Site(name, value)]));
-  const server = http.createServer((request, response) => {
+  const server = createServer((request, response) => {
     if (request.method === "POST" && request.url.startsWith("/send?")) receiveSend(io, sites, request, response);
     else answer(response, 404, "Not found");
   });
-  const io = new Server(server, { allowEIO3: true, serveClient: false, maxHttpBufferSize: 1e6 });
+  const options = { allowEIO3: true, serveClient: false, maxHttpBufferSize: 1e6 };
+  const io = new Server(server, RECOVERY ? { ...options, connectionStateRecovery: {} } : options);
   for (const site of sites.values()) openSite(io, site);
   server.listen({ port: 0, host: "127.0.0.1", backlog: 1024 }, () => console.log(`listening ${server.address().port}`));
 }

@@ -31,6 +31,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return postgres.database_with_tables()
 
 
+@pytest.fixture(autouse=True)
+def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer of a database comes too late on a busy machine."""
+    monkeypatch.setattr("app.protocols.messenger.journal_store.ANSWER_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def sql(database_url: str) -> AsyncIterator[ChatSql]:
     """The messenger's tables, empty."""

@@ -254,6 +254,32 @@ def test_long_conversations_are_shown_in_pages(open_chat: OpenChat) -> None:
     eventually(lambda: "Rain on day 1" in page.evaluate("document.activeElement.innerText"), "the message")
 
 
+def test_a_reader_who_scrolls_up_stays_there(open_chat: OpenChat) -> None:
+    """A log that is shown again before its scroll event comes, with the next frame, leaves the reader further up."""
+    page = open_chat()
+    as_anna(
+        page,
+        "const { id: room } = await chat.ask('room_create', { name: 'Logbook' });"
+        "for (let day = 1; day <= 40; day += 1) await chat.send({ room }, `Wind on day ${day}`);",
+    )
+    anna = Side(page, "Anna").log_in()
+    anna.open("Logbook")
+    anna.wait("Wind on day 40")
+    moved = anna.ask(
+        "(async () => {"
+        "const log = region.querySelector('.log'); const moved = [];"
+        "const frames = async (count) => { while (count--) await new Promise(requestAnimationFrame); };"
+        "for (let ms = 0; ms < 24; ms += 1) {"
+        "  log.scrollTop = log.scrollHeight; await frames(2);"
+        "  document.dispatchEvent(new Event('visibilitychange'));"
+        "  await new Promise((resolve) => setTimeout(resolve, ms));"
+        "  log.scrollTop = 200; await frames(4);"
+        "  if (log.scrollTop !== 200) moved.push([ms, log.scrollTop]);"
+        "} return moved; })()"
+    )
+    assert moved == []
+
+
 def test_unread_messages_after_a_reload(open_chat: OpenChat) -> None:
     """Messages to a conversation that is not open are counted, also after a reload; once they are read they are not."""
     page = open_chat()

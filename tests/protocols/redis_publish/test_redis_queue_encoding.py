@@ -35,7 +35,7 @@ async def look(redis: Redis, **settings: Any) -> bool:
     site = publish_site(**settings)
     encoding = RedisQueueEncoding(redis, site, site.require_section(RedisPublish))
     encoding.start()
-    await asyncio.wait_for(encoding.is_settled.wait(), 5)
+    await asyncio.wait_for(encoding.is_settled.wait(), 30)
     await encoding.close()
     return encoding.is_uri
 
@@ -82,7 +82,7 @@ async def test_redis_that_is_away(valkey: Valkey, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(encoding.is_settled.wait(), 0.05)
     await redis.start()
-    await asyncio.wait_for(encoding.is_settled.wait(), 5)
+    await asyncio.wait_for(encoding.is_settled.wait(), 30)
     assert encoding.is_uri
     await encoding.close()
     await redis.close()

@@ -82,13 +82,14 @@ async def test_deleted_stream(stream: RedisPublishStream, valkey: Valkey) -> Non
     assert [entry.id for entry in await stream.read()] == ids
 
 
-async def test_stop(stream: RedisPublishStream, valkey: Valkey) -> None:
+async def test_stop(stream: RedisPublishStream, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiting read returns at once when it is stopped, and leaves nothing behind."""
+    monkeypatch.setattr("app.protocols.redis_publish.redis_stream._BLOCK_MS", 60_000)
     await stream.stop()
     await stream.claim()
     reading = asyncio.ensure_future(stream.read())
     await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the read to wait")
     await stream.stop()
-    assert await asyncio.wait_for(reading, 0.5) == []
+    assert await asyncio.wait_for(reading, 30) == []
     add(valkey, "a")
     assert valkey.client.xpending("rm.stream", "recado")["pending"] == 0

@@ -116,7 +116,7 @@ class RoomsMachine(RuleBasedStateMachine):
         self.presence = RedisPresence(self.redis, "aa")
         self.bus: Any = client.pubsub(ignore_subscribe_messages=True)
         self.bus.subscribe(bus_channel("aa"))
-        self.bus.get_message(timeout=5)
+        self.bus.get_message(timeout=30)
         self.users: dict[str, UserModel] = defaultdict(UserModel)
         self.handles: dict[tuple[str, str, str, int], bytes] = {}
         self.watched: dict[str, Watched] = {}

