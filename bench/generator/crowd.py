@@ -148,6 +148,7 @@ class Crowd(Fleet):
         self.back_at = array("d")
         self._away: list[tuple[float, int, Returner]] = []
         self._order = itertools.count()
+        self._boarding = Boarding(0, 0, 1, [])
         self._swept_at = 0.0
         self._ask_at, self._was_listening = 0.0, False
 
@@ -175,7 +176,7 @@ class Crowd(Fleet):
         while self._away and self._away[0][0] <= now:
             device = heapq.heappop(self._away)[2]
             if is_listening:
-                self._open(device, device.number)
+                self._open(device, device.number, self._boarding.receive_buffer_bytes)
             else:
                 self.lost(device, "nobody listens")
         if now - self._swept_at > _SWEEP_SECONDS:

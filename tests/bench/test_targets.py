@@ -102,3 +102,16 @@ def test_fairness_compares_a_flood_with_calm() -> None:
         (1.05, True),
         (1.12, False),
     ]
+
+
+def test_fifty_thousand_connections_have_lines_of_their_own() -> None:
+    """A delivery to all of them is compared with one to 500 of the same server, and a device may take 6 KB."""
+    results = Results()
+    results.add("large: fan-out to 500", "recado", {"server_us": 10.0})
+    results.add("large: fan-out to 50000", "recado", {"server_us": 14.0})
+    results.add("large: idle", "recado", {"kb_per_device": 5.0})
+    verdicts = judge(results) + judge_further(results, FULL)
+    assert [(verdict.limit, verdict.value, verdict.is_reached) for verdict in verdicts] == [
+        (1.3, 1.4, False),
+        (6.0, 5.0, True),
+    ]
