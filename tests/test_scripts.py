@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import run
 from tests.support.processes import REPOSITORY
 
 #: A stand-in for Python: notes its arguments, and makes an environment whose own Python is the same.
@@ -103,3 +104,9 @@ def test_python_that_is_too_old(checkout: Checkout) -> None:
     done = checkout.run("install")
     assert done.returncode == 1
     assert "expected Python 3.11 or later; name it with PYTHON=" in done.stderr
+
+
+def test_the_longest_files_of_tests_are_there() -> None:
+    """The files with which a parallel run begins exist, each once: a name that is left behind would mean nothing."""
+    assert [name for name in run.LONGEST if not (REPOSITORY / "tests" / name).is_file()] == []
+    assert len(set(run.LONGEST)) == len(run.LONGEST)

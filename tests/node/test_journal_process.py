@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +17,9 @@ import pytest
 
 from tests.support.deployment import Deployment
 from tests.support.fates import FIRST_SEQ, SITE, FateStream
+from tests.support.forks import run_command
 from tests.support.processes import REPOSITORY, ChildProcess, is_running, kill, writers_of
-from tests.support.server import Server, clean_environment
+from tests.support.server import ForkedServer, Server, clean_environment
 from tests.support.sites import load_sites
 from tests.support.swarm import Swarm
 from tests.support.tenant import Tenant
@@ -116,7 +116,7 @@ def test_beside_the_embedded_server(directory: Path, workers: str) -> None:
     """Without settings the journal is a file beside the embedded Valkey, for this user alone. The password that a demo
     shows is right at once."""
     arguments = ("--port", "0", "--demo", "--workers", workers, "--data-dir", str(directory / "data"))
-    server = Server(directory, *arguments, DATABASE_URL="")
+    server = ForkedServer(directory, *arguments, DATABASE_URL="")
     path = directory / "data" / "journal.sqlite"
     try:
         shown = server.lines.wait_for(lambda line: line.startswith("Console: "), "the password", 5)
@@ -132,7 +132,7 @@ def test_beside_the_embedded_server(directory: Path, workers: str) -> None:
 
 def test_no_journal_without_a_database(directory: Path, valkey: Valkey) -> None:
     """With a Redis of one's own and no database there is no writer, and the log says so once."""
-    server = Server(directory, "--port", "0", "--demo", REDIS_URL=valkey.url, DATABASE_URL="")
+    server = ForkedServer(directory, "--port", "0", "--demo", REDIS_URL=valkey.url, DATABASE_URL="")
     try:
         assert writers_of(server) == []
         assert [line.get("event") for line in server.log()].count("journal off") == 1
@@ -168,8 +168,7 @@ def test_the_database_by_command(directory: Path) -> None:
     environment = clean_environment(DATABASE_URL=f"sqlite:///{directory / 'journal.sqlite'}")
 
     def run(*words: str) -> str:
-        command = [sys.executable, "-m", "app", "db", *words]
-        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+        done = run_command(("db", *words), directory, environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -182,8 +181,7 @@ def test_the_database_by_command(directory: Path) -> None:
 def test_a_wrong_database_is_told(directory: Path) -> None:
     """A URL of another database is a mistake in the configuration, and its password is not shown."""
     environment = clean_environment(DATABASE_URL="mysql://me:topsecret@host/db", PYTHONPATH=str(REPOSITORY))
-    command = [sys.executable, "-m", "app", "check-config"]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+    done = run_command(("check-config",), directory, environment)
     assert done.returncode == 2
     assert "DATABASE_URL: expected a URL such as postgresql://" in done.stderr
     assert "topsecret" not in done.stderr + json.dumps(done.stdout)
