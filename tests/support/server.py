@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import REPOSITORY, ChildProcess
+from tests.support.processes import REPOSITORY, ChildProcess, ForkedCommand
 
 # Variables in the environment of the test run that would configure the server.
 _SETTINGS = re.compile(
@@ -57,6 +57,10 @@ class Server(ChildProcess):
             if line.get("event") == "listening":
                 return str(line["url"])
         raise AssertionError(f"the server ended with {self.returncode}: {lines}")
+
+
+class ForkedServer(ForkedCommand, Server):
+    """A server that listens in a tenth of the time."""
 
 
 def _log_line(line: str) -> dict[str, Any]:
