@@ -37,6 +37,8 @@ NOT_RUN = {
     "docs/webhooks.md sh 1": "tests/faults/test_webhooks.py runs the commands",
     "README.md sh 1": "clones and installs; scripts/serve is what tests/demo starts, scripts/test runs this",
     "README.md sh 4": "installs into the reader's environment",
+    "docs/tracing.md sh 1": "installs into the reader's environment",
+    "docs/tracing.md  1": "a picture",
     "docs/doctor.md sh 1": "tests/doctor/test_examination.py runs the command",
     "docs/doctor.md text 1": "the output of a command",
     "docs/kubernetes.md sh 1": "needs a cluster; tests/deploy/test_kubernetes.py reads the manifests and the chart",
