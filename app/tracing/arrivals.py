@@ -16,6 +16,9 @@ from app.tracing.spans import Attributes, Begin, OpenSpan, Spans
 #: Devices of a message with a span of their own, on one node: of those that are connected, and again as many that
 #: acknowledge later.
 MOST_DEVICE_SPANS = 10
+#: Spans of a message on one node. It comes to very many devices in parts, and the acks of one may all be here before
+#: the next one is.
+MOST_ARRIVALS = 5
 #: Messages of a node that wait for their acks in a span. Past it the span of the oldest ends.
 MOST_OPEN = 1_000
 #: A span waits this long for the acks of its devices.
@@ -51,7 +54,7 @@ class HandedOn(Struct, frozen=True):
     """A message that a node has heard and handed on."""
 
     seq: int
-    #: Its devices on this node; None: its listeners have no queue, and send no acks.
+    #: Its devices on this node whose queue holds it; None: its listeners have no queue, and send no acks.
     devices: int | None
     #: Some of the devices, each with whether it was written to at once.
     sample: Sequence[tuple[bytes, bool]]
@@ -105,12 +108,15 @@ class Arrivals:
         key = (known.site, handed.seq)
         arrival = self._open.get(key)
         if arrival is None:
-            begin = self._begin("deliver", known, handed.began_ns)
-            if handed.devices is None:
-                begin.end(handed.ended_ns)
+            if known.arrivals >= MOST_ARRIVALS:
+                return
+            known.arrivals += 1
+            span = self._begin("deliver", known, handed.began_ns)
+            if not handed.devices:
+                span.end(handed.ended_ns)
                 return
             self._make_room(handed.ended_ns)
-            arrival = self._open[key] = OpenArrival(known, begin, now + PATIENCE_SECONDS)
+            arrival = self._open[key] = OpenArrival(known, span, now + PATIENCE_SECONDS)
         # A message to very many devices comes in parts.
         arrival.devices += handed.devices or 0
         for handle, is_written in handed.sample[: MOST_DEVICE_SPANS - known.device_spans]:

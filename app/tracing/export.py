@@ -77,7 +77,7 @@ class SdkSpan:
     def end(self, at_ns: int, attributes: Attributes | None = None, error: str = "") -> None:
         """See `OpenSpan`. A clock of milliseconds may be behind the begin."""
         if attributes:
-            self._span.set_attributes(attributes)
+            self._span.set_attributes(_encodable(attributes))
         if error:
             self._span.set_attribute("error.type", error)
             self._span.set_status(Status(StatusCode.ERROR))
@@ -110,9 +110,8 @@ class SdkSpans:
     def begin(self, begin: Begin) -> OpenSpan:
         """See `Spans`."""
         parent = None if begin.parent is None else set_span_in_context(NonRecordingSpan(_remote(begin.parent)))
-        span = self._tracer.start_span(
-            begin.name, parent, _ROLES[begin.role], dict(begin.attributes), start_time=begin.at_ns
-        )
+        name, attributes = _encodable_text(begin.name), _encodable(begin.attributes)
+        span = self._tracer.start_span(name, parent, _ROLES[begin.role], attributes, start_time=begin.at_ns)
         return SdkSpan(span, begin.at_ns)
 
     async def close(self) -> None:
@@ -183,7 +182,7 @@ class SpanQueue(SpanProcessor):
         self._thread.join(_END_SECONDS)
         # Ends a retry that waits.
         self._exporter.shutdown()
-        if not self._is_well or self._waiting:
+        if self._waiting or self._thread.is_alive():
             _log.warning("spans lost at the end", spans=len(self._waiting))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -223,6 +222,15 @@ def _exporter(config: Config, session: requests.Session) -> SpanExporter:
         compression=Compression.Gzip,
         session=session,
     )
+
+
+def _encodable(attributes: Attributes) -> Attributes:
+    return {name: _encodable_text(one) if isinstance(one, str) else one for name, one in attributes.items()}
+
+
+def _encodable_text(text: str) -> str:
+    """The text without halves of surrogate pairs: one of these would cost its whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _remote(context: TraceContext) -> SpanContext:

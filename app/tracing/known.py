@@ -9,7 +9,7 @@ MOST_KNOWN = 10_000
 class KnownTrace:
     """A message that is traced. Lives until newer ones take its place."""
 
-    __slots__ = ("context", "device_spans", "id", "late_spans", "seq", "site")
+    __slots__ = ("arrivals", "context", "device_spans", "id", "late_spans", "seq", "site")
 
     def __init__(self, announced: Announcement) -> None:
         self.site = announced.site
@@ -18,6 +18,8 @@ class KnownTrace:
         self.context: TraceContext = announced.context
         #: 0: it is not stored yet, as far as this node knows.
         self.seq = 0
+        #: The spans of its arrival on this node.
+        self.arrivals = 0
         #: The spans of single devices on this node: of those that were connected, and of later acks.
         self.device_spans = 0
         self.late_spans = 0

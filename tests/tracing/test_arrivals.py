@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.ports import AckGroup
-from app.tracing.arrivals import MOST_DEVICE_SPANS, MOST_OPEN, PATIENCE_SECONDS, Arrivals, HandedOn
+from app.tracing.arrivals import MOST_ARRIVALS, MOST_DEVICE_SPANS, MOST_OPEN, PATIENCE_SECONDS, Arrivals, HandedOn
 from app.tracing.context import Announcement, TraceContext
 from app.tracing.known import KnownTrace, KnownTraces
 from tests.support.spans import KeptSpans
@@ -76,6 +76,22 @@ def test_spans_do_not_grow_with_the_devices(ground: Ground) -> None:
         ground.ack(7, *range(1_000))
     assert ground.spans.open == []
     assert ground.spans.named("deliver shop")[0].attributes["recado.devices"] == 50_000
+
+
+def test_parts_that_end_by_themselves_are_few(ground: Ground) -> None:
+    """A part whose acks are all here before the next part has a span of its own, and so have some more."""
+    known = ground.message()
+    for _ in range(50):
+        ground.hear(known, 7, 2)
+        ground.ack(7, 0, 1)
+    assert ground.spans.counted() == {"deliver shop": MOST_ARRIVALS, "device": 2 * MOST_ARRIVALS, "replay shop": 10}
+    assert ground.spans.open == []
+
+
+def test_a_message_that_no_queue_holds(ground: Ground) -> None:
+    """A message that has only dropped queues waits for no ack."""
+    ground.hear(ground.message(), 7, 0)
+    assert (ground.spans.counted(), ground.spans.open) == ({"deliver shop": 1}, [])
 
 
 def test_a_message_without_queues_ends_at_once(ground: Ground) -> None:

@@ -81,6 +81,17 @@ async def test_a_span_reaches_the_collector(collector: Collector) -> None:
     assert collector.requests[0]["authorization"] == f"Bearer {_SECRET}"
 
 
+async def test_half_a_surrogate_pair(collector: Collector) -> None:
+    """A name that no UTF-8 can hold is replaced; the spans beside it arrive."""
+    spans = SdkSpans(settings(collector.url), "node-1", TracingCounts())
+    spans.begin(Begin("send \ud83d", "producer", 1, None, {"recado.event": "a\udc00b"})).end(2, {"more": "\ud800"})
+    end_one(spans)
+    await spans.close()
+    assert {one.name for one in collector.spans} == {"send ?", "one"}
+    [span] = [one for one in collector.spans if one.name == "send ?"]
+    assert (span.attributes["recado.event"], span.attributes["more"]) == ("a?b", "?")
+
+
 async def test_spans_go_while_the_node_serves(collector: Collector) -> None:
     """A batch goes by itself within a second or so."""
     spans = SdkSpans(settings(collector.url), "node-1", TracingCounts())
