@@ -24,9 +24,14 @@ from bench.report import as_json, tables
 from bench.scale import FULL, QUICK, TINY, Scale
 from bench.scenarios import SCENARIOS
 from bench.stage import Results, open_stage
+from bench.targets import judge, judge_kept
 
 _HERE = Path(__file__).parent
 _README = _HERE / "README.md"
+# The results of the scenarios of `_APART`, each of which takes about as long as all others.
+_KEPT = _HERE / "results" / "large.json"
+_APART = frozenset({"large"})
+_WHOLE = [name for name in SCENARIOS if name not in _APART]
 _BEGIN, _END = "<!-- results: written by scripts/bench -->", "<!-- end of results -->"
 
 
@@ -49,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bench: stopped; all its processes are ended", file=sys.stderr)
         return 130
-    is_whole = scale is FULL and options.only == list(SCENARIOS) and set(DEFAULT_CONTENDERS) <= set(options.peers)
+    is_whole = scale is FULL and set(_WHOLE) <= set(options.only) and set(DEFAULT_CONTENDERS) <= set(options.peers)
     print(save(results, scale, options.out, is_whole))
     return 0
 
@@ -69,11 +74,11 @@ def run(scale: Scale, scenarios: list[str], contenders: list[str], is_pinned: bo
 
 def save(results: Results, scale: Scale, folder: Path, is_whole: bool) -> str:
     """Write tables, figures and plot to `folder`, and those of a whole run into the README too; returns the tables."""
-    facts = describe()
-    text = tables(results, facts, scale)
+    facts, targets = describe(), judge(results) + judge_kept(_KEPT, results)
+    text = tables(results, targets, facts, scale)
     name = "latest" if is_whole else "partial"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(as_json(results, facts, scale), indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(as_json(results, targets, facts, scale), indent=1) + "\n")
     (folder / f"{name}.md").write_text(text)
     curves = growth_panels(results)
     if any(panel.lines for panel in curves):
@@ -112,7 +117,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Recado and its peers side by side.")
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", default="full")
     parser.add_argument("--tiny", dest="scale", action="store_const", const="tiny", help="only shows that all works")
-    parser.add_argument("--only", type=_names_in(SCENARIOS), default=list(SCENARIOS), metavar="SCENARIO,...")
+    parser.add_argument("--only", type=_names_in(SCENARIOS), default=_WHOLE, metavar="SCENARIO,...")
     parser.add_argument("--peers", type=_names_in(CONTENDERS), default=list(DEFAULT_CONTENDERS), metavar="NAME,...")
     parser.add_argument("--rounds", type=int, default=0, help="measured rounds (default: the scale's)")
     parser.add_argument("--no-pin", action="store_true", help="let the kernel choose the cores")

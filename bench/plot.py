@@ -9,7 +9,14 @@ from html import escape
 
 _WIDTH, _HEIGHT = 430, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 86, 40, 46
-_COLOURS = {"recado": "#c2410c", "node": "#15803d", "plain": "#1d4ed8", "floor": "#6b7280"}
+_COLOURS = {
+    "recado": "#c2410c",
+    "node": "#15803d",
+    "plain": "#1d4ed8",
+    "floor": "#6b7280",
+    "server": "#c2410c",
+    "Redis": "#1d4ed8",
+}
 _OTHER_COLOUR = "#7e22ce"
 _STEPS = (1, 2, 5)
 

@@ -106,8 +106,8 @@ class Child:
 class GeneratorProcess:
     """The load generator of one peer; lives until `stop()`. Calls are synchronous."""
 
-    def __init__(self, log: Path, core: int | None) -> None:
-        self._child = Child([sys.executable, "-m", "bench.generator"], log, core)
+    def __init__(self, log: Path, core: int | None, module: str = "bench.generator") -> None:
+        self._child = Child([sys.executable, "-m", module], log, core)
         self.pid = self._child.pid
 
     def call(self, do: str, timeout_seconds: float = 300.0, **arguments: Any) -> dict[str, Any]:

@@ -19,10 +19,6 @@ _HEADINGS = {
     "p99_without_ms": "p99 ms without them",
     "mb_per_slow_reader": "MB per slow reader, peak",
     "closed": "closed by the server",
-    "kb_per_device": "KB per device",
-    "redis_kb_per_device": "Redis KB per device",
-    "core_percent_per_1000": "% of a core per 1,000",
-    "generator_busy": "generator busy",
     "lost": "lost",
     "delivered_percent": "delivered %",
     "once_percent": "exactly once %",
@@ -30,19 +26,36 @@ _HEADINGS = {
     "out_of_order": "out of order",
     "recovered_percent": "reconnects recovered %",
     "back_p99_ms": "reconnect p99 ms",
+    "kb_per_device": "KB per device",
+    "redis_kb_per_device": "Redis KB per device",
+    "core_percent_per_1000": "% of a core per 1,000",
+    "generator_busy": "generator busy",
     "core_percent": "% of a core",
     "deliveries_per_second": "deliveries a second",
+    "kb_of_a_process": "KB of a process",
+    "processes": "processes",
+    "own_p50_ms": "own send meanwhile, p50 ms",
+    "unavailable": "sends answered 503",
+    "longest_run_ms": "longest run of Redis, ms",
+    "longest_turn_ms": "loop late by at most, ms",
+    "most_ms": "most ms",
+    "listens_seconds": "listens again, s",
+    "half_back_seconds": "half are back, s",
+    "all_back_seconds": "all are back, s",
+    "tries": "tries of a device",
+    "refusals": "refusals",
+    "missing": "devices without a message",
     "events": "events of live pages",
 }
 # The contenders that the others are compared with, in a column each, by the first figure of the measurement.
 _YARDSTICKS = ("node", "floor")
 
 
-def tables(results: Results, facts: dict[str, str], scale: Scale) -> str:
-    """Return the whole report as markdown."""
+def tables(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> str:
+    """Return the whole report as markdown, with the verdicts on `targets` first."""
     parts = [_facts_line(facts, scale)]
     cold = Results(samples=results.warm_ups)
-    if targets := judge(results):
+    if targets:
         parts.append(_verdict_table("target", targets, judge(cold)))
     if further := judge_further(results, scale):
         parts.append(_verdict_table("further limit", further, judge_further(cold, scale)))
@@ -53,7 +66,7 @@ def tables(results: Results, facts: dict[str, str], scale: Scale) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(results: Results, facts: dict[str, str], scale: Scale) -> dict[str, Any]:
+def as_json(results: Results, targets: list[Verdict], facts: dict[str, str], scale: Scale) -> dict[str, Any]:
     """Return all that was measured, every round included."""
     return {
         "facts": facts,
@@ -66,7 +79,7 @@ def as_json(results: Results, facts: dict[str, str], scale: Scale) -> dict[str, 
                 "limit": verdict.limit,
                 "is_reached": verdict.is_reached,
             }
-            for verdict in [*judge(results), *judge_further(results, scale)]
+            for verdict in [*targets, *judge_further(results, scale)]
         ],
         "medians": {
             measurement: {contender: _medians(results, measurement, contender) for contender in contenders}
@@ -93,14 +106,14 @@ def _verdict_table(what: str, verdicts: list[Verdict], first_round: list[Verdict
         [
             verdict.name,
             verdict.requirement,
-            _number(verdict.limit),
-            _number(verdict.value),
+            number(verdict.limit),
+            number(verdict.value),
             verdict.text,
             cold.get((verdict.name, verdict.requirement), ""),
         ]
         for verdict in verdicts
     ]
-    return _markdown([what, "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
+    return markdown([what, "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
 
 
 def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:
@@ -111,7 +124,7 @@ def _figure_table(results: Results, figures: tuple[str, ...], measurements: list
             medians = _medians(results, measurement, contender)
             ratios = [_ratio(results, measurement, contender, yardstick, figures[0]) for yardstick in _YARDSTICKS]
             rows.append([measurement, contender, *(_figure(name, medians[name]) for name in figures), *ratios])
-    return _markdown(heading, rows)
+    return markdown(heading, rows)
 
 
 def _ratio(results: Results, measurement: str, contender: str, yardstick: str, figure: str) -> str:
@@ -121,17 +134,18 @@ def _ratio(results: Results, measurement: str, contender: str, yardstick: str, f
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if name == "generator_busy" else _number(value)
+    return f"{100 * value:.0f} %" if name == "generator_busy" else number(value)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three significant digits, no fewer than the whole part."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _markdown(heading: list[str], rows: list[list[str]]) -> str:
+def markdown(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
     widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
     lines = [heading, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -40,6 +40,7 @@ class Scale:
     slow_readers: int
     slow_messages: int
     slow_payload_bytes: int
+    jitter: JitterScale
     fairness_messages: int
     # Devices, those that a message reaches, messages of a round and the pause between two.
     console_devices: int
@@ -54,7 +55,17 @@ class Scale:
     growth_unicasts: int
     # Few and many, of topics with two streams each.
     topic_subscriptions: tuple[int, int]
-    jitter: JitterScale
+    # Connections as they grow, and devices that a message reaches, over this many server and generator processes.
+    large_connections: tuple[int, ...]
+    large_fan_outs: tuple[int, ...]
+    large_workers: int
+    large_generators: int
+    large_rounds: int
+    large_unicasts: int
+    # Messages to all, one after the other, while another site sends.
+    large_messages: int
+    # How often all devices lose their server: with resume tickets, and then without.
+    large_returns: int
     limit_seconds: int
 
 
@@ -76,6 +87,15 @@ FULL = Scale(
     slow_readers=10,
     slow_messages=600,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=200,
+        messages=60,
+        gap_seconds=0.5,
+        every_seconds=15.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=200,
     console_devices=10000,
     console_fan_out=500,
@@ -87,15 +107,14 @@ FULL = Scale(
     growth_deliveries=20_000,
     growth_unicasts=3000,
     topic_subscriptions=(100, 100_000),
-    jitter=JitterScale(
-        devices=200,
-        messages=60,
-        gap_seconds=0.5,
-        every_seconds=15.0,
-        cut_seconds=1.0,
-        quiet_seconds=1.0,
-        patience_seconds=5.0,
-    ),
+    large_connections=(10, 1000, 10_000, 20_000, 50_000),
+    large_fan_outs=(10, 500, 5000, 20_000, 50_000),
+    large_workers=4,
+    large_generators=4,
+    large_rounds=2,
+    large_unicasts=1500,
+    large_messages=3,
+    large_returns=2,
     limit_seconds=3600,
 )
 
@@ -117,6 +136,15 @@ QUICK = Scale(
     slow_readers=10,
     slow_messages=300,
     slow_payload_bytes=16_000,
+    jitter=JitterScale(
+        devices=100,
+        messages=20,
+        gap_seconds=0.5,
+        every_seconds=5.0,
+        cut_seconds=1.0,
+        quiet_seconds=1.0,
+        patience_seconds=5.0,
+    ),
     fairness_messages=60,
     console_devices=2000,
     console_fan_out=500,
@@ -128,15 +156,14 @@ QUICK = Scale(
     growth_deliveries=10_000,
     growth_unicasts=1500,
     topic_subscriptions=(100, 100_000),
-    jitter=JitterScale(
-        devices=100,
-        messages=20,
-        gap_seconds=0.5,
-        every_seconds=5.0,
-        cut_seconds=1.0,
-        quiet_seconds=1.0,
-        patience_seconds=5.0,
-    ),
+    large_connections=(10, 500, 2000, 10_000),
+    large_fan_outs=(10, 500, 2000, 10_000),
+    large_workers=2,
+    large_generators=2,
+    large_rounds=1,
+    large_unicasts=1000,
+    large_messages=3,
+    large_returns=2,
     limit_seconds=900,
 )
 
@@ -158,6 +185,15 @@ TINY = Scale(
     slow_readers=2,
     slow_messages=5,
     slow_payload_bytes=2000,
+    jitter=JitterScale(
+        devices=6,
+        messages=8,
+        gap_seconds=0.1,
+        every_seconds=0.4,
+        cut_seconds=0.2,
+        quiet_seconds=0.2,
+        patience_seconds=0.5,
+    ),
     fairness_messages=20,
     console_devices=20,
     console_fan_out=10,
@@ -169,14 +205,13 @@ TINY = Scale(
     growth_deliveries=20,
     growth_unicasts=10,
     topic_subscriptions=(10, 40),
-    jitter=JitterScale(
-        devices=6,
-        messages=8,
-        gap_seconds=0.1,
-        every_seconds=0.4,
-        cut_seconds=0.2,
-        quiet_seconds=0.2,
-        patience_seconds=0.5,
-    ),
+    large_connections=(4, 10, 24),
+    large_fan_outs=(10, 24),
+    large_workers=1,
+    large_generators=2,
+    large_rounds=1,
+    large_unicasts=10,
+    large_messages=2,
+    large_returns=1,
     limit_seconds=120,
 )

@@ -13,6 +13,7 @@ from bench.console import console
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
 from bench.jitter import jitter
+from bench.large import large
 from bench.operations import board, connect_devices, disconnect, measure_connect, measure_fan_out, measure_unicast
 from bench.stage import Sample, Stage, measured, settle
 from bench.tls import tls
@@ -224,6 +225,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "channels": channels,
     "topics": topics,
     "topics-match": topics_match,
+    "large": large,
 }
 
 

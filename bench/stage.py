@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.contenders import CONTENDERS, Cores, Place, Running, sites, start
 from bench.processes import BenchError, Child
@@ -23,6 +23,14 @@ Measure = Callable[[Running], Sample]
 _SETTLE_SLICE_SECONDS = 0.1
 _SETTLE_MAX_SECONDS = 3.0
 _QUIET_CPU_SHARE = 0.05
+
+
+class Named(Protocol):
+    """The subject of a measurement."""
+
+    @property
+    def name(self) -> str:
+        """The contender's name."""
 
 
 @dataclass
@@ -96,7 +104,7 @@ class Stage:
         keep(measurement, running.name, sample)
         _tell(measurement, running, sample, "" if turn else "(warms up)")
 
-    def record(self, measurement: str, running: Running, sample: Sample) -> None:
+    def record(self, measurement: str, running: Named, sample: Sample) -> None:
         """Keep a sample of a scenario that has its own order."""
         self.results.add(measurement, running.name, sample)
         _tell(measurement, running, sample)
@@ -148,7 +156,7 @@ def settle(running: Running) -> None:
         before = now
 
 
-def _tell(measurement: str, running: Running, sample: Sample, remark: str = "") -> None:
+def _tell(measurement: str, running: Named, sample: Sample, remark: str = "") -> None:
     """Show a sample to the person who waits for the run."""
     figures = "  ".join(f"{name} {value:,.2f}" for name, value in sample.items())
     print(f"  {measurement:24} {running.name:8} {figures}  {remark}", file=sys.stderr, flush=True)

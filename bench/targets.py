@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bench.console import ALL, FIVE, NOBODY
 from bench.jitter import RESET, SILENT
+from bench.large import FAN_OUT, IDLE
 from bench.scale import Scale
 from bench.stage import Results
 
@@ -29,6 +32,10 @@ _DOORS = (
     ("topic event, per delivery", "topic event", "fan-out beside topics"),
 )
 _DOOR_FACTOR = 1.3
+
+
+# Of 50,000 connections, the scenario `large`: the cost of a delivery, and the memory of a device.
+_FEW, _MANY, _LARGE_LIMIT, _LARGE_KB = 500, 50_000, 1.3, 6.0
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,12 @@ _RULES = (
     _Rule("latency p99 of one message to all", "0.5 x Node", "latency", "p99_ms", _times(0.5, "node")),
     _Rule("a delivery, stored and acknowledged, Redis", "0.5 µs", "fan-out acked", "redis_us", lambda _: 0.5),
 )
-# The end of the curve stands in the results of the scenario `large`; the name of a measurement ends with the fan-out.
-_LARGE_FAN_OUT, _LARGE_LIMIT = "large: fan-out to {}", 1.3
+_GROWTH_OF_LARGE = _Growth(
+    f"cost of a delivery, fan-out {_MANY:,} to {_FEW}", FAN_OUT.format(_FEW), FAN_OUT.format(_MANY), _LARGE_LIMIT
+)
 # Limits of other issues, which still hold.
 _FURTHER_RULES = (
+    _Rule(f"idle device of {_MANY:,}, memory", f"{_LARGE_KB:g} KB", IDLE, "kb_per_device", lambda _: _LARGE_KB),
     _Rule("unicast with its acknowledgement, Redis", "15 µs", "unicast", "redis_us", lambda _: 15.0),
     *(_Rule(f"lost in {name}", "none", name, "lost", lambda _: 0.0) for name in (RESET, SILENT)),
 )
@@ -106,7 +115,18 @@ _FURTHER_RULES = (
 
 def judge(results: Results) -> list[Verdict]:
     """Return the verdicts on the targets that were measured."""
-    return _judge_rules(_RULES, results) + _ratios(results, _growth_of_large())
+    return _judge_rules(_RULES, results) + _ratios(results, [_GROWTH_OF_LARGE])
+
+
+def judge_kept(file: Path, results: Results) -> list[Verdict]:
+    """Return the verdicts on measurements that are not in `results`, but in the file of another run, if there is one;
+    their names tell its date."""
+    if not file.exists():
+        return []
+    kept = json.loads(file.read_text())
+    others = {name: rounds for name, rounds in kept["rounds"].items() if name not in results.samples}
+    day = kept["facts"]["date"].partition(" ")[0]
+    return [replace(verdict, name=f"{verdict.name} (run of {day})") for verdict in judge(Results(samples=others))]
 
 
 def judge_further(results: Results, scale: Scale) -> list[Verdict]:
@@ -182,12 +202,6 @@ def _judge_fairness(results: Results) -> list[Verdict]:
             name = f"{name}, another site at ten times its limit"
             verdicts.append(Verdict(name, f"ratio {_FAIRNESS_LIMIT}", meanwhile / before, _FAIRNESS_LIMIT))
     return verdicts
-
-
-def _growth_of_large() -> list[_Growth]:
-    few, many = 500, 50_000
-    name = f"cost of a delivery, fan-out {many:,} to {few}"
-    return [_Growth(name, _LARGE_FAN_OUT.format(few), _LARGE_FAN_OUT.format(many), _LARGE_LIMIT)]
 
 
 def _growth(scale: Scale) -> list[_Growth]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import tempfile
@@ -120,6 +121,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+def pytest_collection_finish() -> None:
+    """Take the tests themselves, millions of objects, out of each garbage collection and of each count of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_second_run(item: pytest.Item) -> bool:

@@ -20,6 +20,7 @@ from app.core.hub import Hub, SiteConnections
 from app.core.leavings import Leavings
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
+from app.core.openings import OpeningTurns
 from app.core.ports import (
     AckGroup,
     AudienceListener,
@@ -61,7 +62,7 @@ class Delivery:
         self.on_acked: Callable[[Site, Sequence[AckGroup]], None] = lambda site, groups: None
         # One bound method for all connections: a new one for each would cost 64 bytes a connection.
         self._on_batch_ack = self._continue_replay
-        self._numbers = itertools.count(1)
+        self._numbers, self._turns = itertools.count(1), OpeningTurns()
         self._errands = Errands(store.is_away)
         self._leavings: dict[str, Leavings] = {}
         self._audiences: dict[str, Audiences] = {}
@@ -143,15 +144,14 @@ class Delivery:
     ) -> None:
         """Registers a connection of a user with these rooms.
 
-        `greet` is called when the connection is registered, right before the first message is written to it: its place
-        to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then. Raises
-        RoomsChanged when the rooms lack a change, see `Connection.rooms_at`: it may be opened again.
-        """
+        `greet` is called when it is registered, to write whatever is first on the wire. Raises StoreUnavailable, with
+        nothing left behind, and RoomsChanged (see `Connection.rooms_at`): it may be opened again."""
         if self.is_away(connection.site):
             self._end(connection)
             raise StoreAway
         if connection.site.has_queues:
-            await self._open_device(connection, device_id, rooms, greet)
+            async with self._turns.of(connection, self._end):
+                await self._open_device(connection, device_id, rooms, greet)
         else:
             await self._open_in_rooms(connection, rooms, greet)
 

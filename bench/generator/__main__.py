@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.generator.burst import Burst, Plan
+from bench.generator.burst import Burst, Plan, Receipts
 from bench.generator.device import Target
 from bench.generator.fleet import Boarding, Fleet
 from bench.generator.poller import GeneratorError, Poller
@@ -132,7 +132,7 @@ class Generator:
             EventEndpoint,
         )
 
-    def _running_burst(self) -> Burst:
+    def _running_burst(self) -> Receipts:
         if self.fleet.burst is None:
             raise GeneratorError("an event that nobody emitted")
         return self.fleet.burst
@@ -198,13 +198,13 @@ def _answer(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
+def run(new: Callable[[], Generator]) -> None:
     """Raise the limit of open files, switch the cyclic collector off (its pauses would be read as latency), serve."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.disable()
-    serve(Generator())
+    serve(new())
 
 
 if __name__ == "__main__":
-    main()
+    run(Generator)

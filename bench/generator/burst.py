@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Publisher, Requests
@@ -23,6 +24,13 @@ class Plan:
     rooms_of: Callable[[int], list[str]]
     receivers: int
     timeout_seconds: float = 120.0
+
+
+class Receipts(Protocol):
+    """The keeper of what devices receive."""
+
+    def receive(self, payload: bytes, number_at: int, previous: int) -> int:
+        """Count a message whose number begins at `number_at`; takes and returns what the device has received."""
 
 
 class Burst:

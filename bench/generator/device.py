@@ -116,7 +116,7 @@ class Device:
         # Several source addresses: 10,000 connections, and the closed ones before them, need more ports than one has.
         sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
         sock.bind((source_address, 0))
-        sock.settimeout(5)
+        sock.settimeout(30)
         sock.connect(self.target.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)

@@ -7,13 +7,13 @@ import time
 from array import array
 from dataclasses import dataclass
 
-from bench.generator.burst import Burst
+from bench.generator.burst import Receipts
 from bench.generator.device import Device, Target
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import FIRST_NUMBER
 from bench.generator.subscriber import Subscriber
 
-_SOURCE_ADDRESSES = [f"127.0.0.{last}" for last in range(2, 10)]
+_SOURCE_ADDRESSES = [f"127.0.0.{last}" for last in range(2, 252)]
 # socket.io 3.x and 4.x clients are pinged; older ones ping, every `pingInterval` (25 s).
 _ENGINE_3_PING_SECONDS = 20.0
 
@@ -38,7 +38,7 @@ class Fleet:
 
     def __init__(self, poller: Poller) -> None:
         self.devices: list[Device] = []
-        self.burst: Burst | None = None
+        self.burst: Receipts | None = None
         self.losses: list[str] = []
         self.batches = 0
         self._poller = poller

@@ -37,6 +37,11 @@ class Poller:
             self._writers[descriptor] = write
         self._epoll.register(descriptor, select.EPOLLIN)
 
+    def add_connecting(self, descriptor: int, decided: Callable[[], None]) -> None:
+        """Call `decided` when the connect of `descriptor` has succeeded or failed; it removes the descriptor."""
+        self._handlers[descriptor] = decided
+        self._epoll.register(descriptor, select.EPOLLOUT)
+
     def remove(self, descriptor: int) -> None:
         """Forget `descriptor`; must come before it is closed."""
         if self._handlers.pop(descriptor, None) is not None:

@@ -76,7 +76,7 @@ class Publisher:
 
     def __init__(self, endpoint: Requests, poller: Poller, answered: Callable[[Publisher], None]) -> None:
         self.is_idle = True
-        self._sock = socket.create_connection(endpoint.address, timeout=5)
+        self._sock = socket.create_connection(endpoint.address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read: Callable[[int], bytes] = functools.partial(os.read, self._sock.fileno())
         if endpoint.is_tls:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.generator.burst import Burst
+from bench.generator.burst import Receipts
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS
 
@@ -50,14 +50,14 @@ class Stream:
 
     __slots__ = ("_burst", "_poller", "_rest", "_sock", "is_ready", "received")
 
-    def __init__(self, address: tuple[str, int], request: bytes, poller: Poller, burst: Callable[[], Burst]) -> None:
+    def __init__(self, address: tuple[str, int], request: bytes, poller: Poller, burst: Callable[[], Receipts]) -> None:
         """Send the request; `burst` tells which burst is running."""
         self.received = -1
         self.is_ready = False
         self._rest = b""
         self._poller = poller
         self._burst = burst
-        self._sock = socket.create_connection(address, timeout=5)
+        self._sock = socket.create_connection(address, timeout=30)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.sendall(request)
         poller.add(self._sock.fileno(), self._readable)

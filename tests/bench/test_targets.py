@@ -1,9 +1,12 @@
 """A run is judged against the table of limits from its medians."""
 
+import json
+from pathlib import Path
+
 from bench.report import tables
 from bench.scale import FULL
 from bench.stage import Results
-from bench.targets import judge, judge_further
+from bench.targets import judge, judge_further, judge_kept
 
 
 def results_with(recado_us: float) -> Results:
@@ -25,7 +28,7 @@ def test_a_missed_target_says_by_how_much() -> None:
     """13.5 µs misses the target of 0.45 times Node's by one half, and the report's table says so."""
     verdicts = judge(results_with(13.5))
     assert [verdict.text for verdict in verdicts] == ["missed by 50 %", "missed by 80 %", "reached"]
-    assert "missed by 50 %" in tables(results_with(13.5), {"machine": "m"}, FULL)
+    assert "missed by 50 %" in tables(results_with(13.5), verdicts, {"machine": "m"}, FULL)
 
 
 def test_the_targets_are_those_of_the_issue() -> None:
@@ -39,6 +42,20 @@ def test_the_targets_are_those_of_the_issue() -> None:
             results.add(measurement, contender, sample)
     limits = [verdict.limit for verdict in judge(results)]
     assert limits == [0.45, 1.25, 0.7, 1.3, 0.8, 1, 0.6, 6, 0.15, 0.9, 0.5, 0.5, 1.3]
+
+
+def test_a_target_of_another_run_is_judged_from_its_file(tmp_path: Path) -> None:
+    """The growth to 50,000 devices is in a file of its own; a run that has measured it does not read it there."""
+    file = tmp_path / "large.json"
+    assert judge_kept(file, Results()) == []
+    sizes, costs = (500, 50_000), (10.0, 14.0)
+    names = [f"large: fan-out to {size}" for size in sizes]
+    rounds = {name: {"recado": [{"server_us": cost}]} for name, cost in zip(names, costs, strict=True)}
+    file.write_text(json.dumps({"facts": {"date": "2026-11-28 04:20 UTC"}, "rounds": rounds}))
+    (verdict,) = judge_kept(file, Results())
+    assert verdict.name == "cost of a delivery, fan-out 50,000 to 500 (run of 2026-11-28)"
+    assert verdict.text == "missed by 8 %"
+    assert judge_kept(file, Results(samples=rounds)) == []
 
 
 def test_a_device_may_lose_nothing() -> None:
@@ -84,4 +101,17 @@ def test_fairness_compares_a_flood_with_calm() -> None:
     assert [(round(verdict.value, 2), verdict.is_reached) for verdict in judge_further(results, FULL)] == [
         (1.05, True),
         (1.12, False),
+    ]
+
+
+def test_fifty_thousand_connections_have_lines_of_their_own() -> None:
+    """A delivery to all of them is compared with one to 500 of the same server, and a device may take 6 KB."""
+    results = Results()
+    results.add("large: fan-out to 500", "recado", {"server_us": 10.0})
+    results.add("large: fan-out to 50000", "recado", {"server_us": 14.0})
+    results.add("large: idle", "recado", {"kb_per_device": 5.0})
+    verdicts = judge(results) + judge_further(results, FULL)
+    assert [(verdict.limit, verdict.value, verdict.is_reached) for verdict in verdicts] == [
+        (1.3, 1.4, False),
+        (6.0, 5.0, True),
     ]

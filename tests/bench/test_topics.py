@@ -1,12 +1,8 @@
 """The scenarios of topics run in miniature against Recado, which alone can play them."""
 
-import pytest
-
 from bench.__main__ import run
 from bench.scale import TINY
 from bench.targets import judge_further
-
-pytestmark = pytest.mark.alone
 
 
 def test_topics_are_measured_and_judged() -> None:

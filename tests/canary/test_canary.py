@@ -31,7 +31,7 @@ def sent(node: Node) -> float:
 def wait_sent(node: Node, count: int) -> None:
     """Return when the canary has sent so many more."""
     before = sent(node)
-    eventually(lambda: sent(node) >= before + count, "messages of the canary", 30)
+    eventually(lambda: sent(node) >= before + count, "messages of the canary", 60)
 
 
 def misses(node: Node) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def misses(node: Node) -> list[dict[str, Any]]:
 
 def wait_missed(node: Node, place: str) -> dict[str, Any]:
     """The log line of a message that got stuck there."""
-    eventually(lambda: any(line["place"] == place for line in misses(node)), f"a miss that is {place}", 30)
+    eventually(lambda: any(line["place"] == place for line in misses(node)), f"a miss that is {place}", 60)
     return next(line for line in misses(node) if line["place"] == place)
 
 
@@ -90,14 +90,14 @@ def test_a_node_that_drains_sends_nothing(deploy: Deploy) -> None:
 def test_a_reload_finds_no_change_in_it(deploy: Deploy, workers: int) -> None:
     """SIGHUP does not take the hidden site for one that has gone, nor for a new one."""
     node = deploy({"workers": workers}).nodes[0]
-    eventually(lambda: sent(node) or workers > 1, "the canary", 30)
+    eventually(lambda: sent(node) or workers > 1, "the canary", 60)
     node.server.signal(signal.SIGHUP)
 
     def reloads() -> list[dict[str, Any]]:
         return [line for line in node.server.log() if line.get("event") == "configuration reloaded"]
 
     # The supervisor's own, and that of each worker.
-    eventually(lambda: len(reloads()) == (1 if workers == 1 else 1 + workers), "the reload", 30)
+    eventually(lambda: len(reloads()) == (1 if workers == 1 else 1 + workers), "the reload", 60)
     assert [line["added"] for line in reloads() if line["added"]] == []
     assert not [line for line in node.server.log() if line.get("event") == "restart to apply"]
 
@@ -123,7 +123,7 @@ def test_a_stopped_redis_does_not_accept(deploy: Deploy) -> None:
     assert "503" in wait_missed(node, "not accepted")["reason"]
     assert not notice(node)
     deployment.redis.resume()
-    eventually(lambda: notice(node), "the canary to be well", 30)
+    eventually(lambda: notice(node), "the canary to be well", 60)
     figures = Figures(node)
     assert 0 < figures("recado_canary_delivered_share") < 1
     assert figures("recado_canary_missed_total", place="not accepted") >= 1
@@ -135,8 +135,8 @@ def test_a_killed_redis_that_comes_back_empty_is_joined_again(deploy: Deploy) ->
     node = deployment.nodes[0]
     wait_sent(node, 1)
     deployment.redis.client.flushall()
-    eventually(lambda: len(misses(node)) > 0, "a miss", 30)
-    eventually(lambda: notice(node), "the canary to be well", 30)
+    eventually(lambda: len(misses(node)) > 0, "a miss", 60)
+    eventually(lambda: notice(node), "the canary to be well", 60)
 
 
 def test_a_deaf_bus_is_named(deploy: Deploy, background: BackgroundLoop) -> None:
@@ -151,7 +151,7 @@ def test_a_deaf_bus_is_named(deploy: Deploy, background: BackgroundLoop) -> None
         assert not notice(node)
         assert node.get("/healthz").status_code == 200
         proxy.thaw_subscriptions()
-        eventually(lambda: notice(node), "the canary to be well", 30)
+        eventually(lambda: notice(node), "the canary to be well", 60)
         node.end()
     finally:
         proxy.end()
@@ -188,9 +188,9 @@ def test_nothing_stays_behind_a_node_that_is_killed(deploy: Deploy) -> None:
     assert any(name.startswith("queue:") for name in devices(deployment))
     other = deployment.add_node(CANARY_ACKS="all", CANARY_WAIT="5")
     wait_sent(other, 1)
-    eventually(lambda: not any(name.startswith("queue:") for name in devices(deployment)), "the queue to go", 30)
+    eventually(lambda: not any(name.startswith("queue:") for name in devices(deployment)), "the queue to go", 60)
     assert other.stop() == 0
-    eventually(lambda: devices(deployment) == {}, "the rest to go", 30)
+    eventually(lambda: devices(deployment) == {}, "the rest to go", 60)
 
 
 def test_workers_each_have_a_canary(deploy: Deploy) -> None:
@@ -201,7 +201,7 @@ def test_workers_each_have_a_canary(deploy: Deploy) -> None:
     def figures(name: str) -> list[float]:
         return [Figures(node)(f"recado_canary_{name}", worker=worker) for worker in ("0", "1")]
 
-    eventually(lambda: min(figures("sent_total")) >= 1, "both canaries", 30)
+    eventually(lambda: min(figures("sent_total")) >= 1, "both canaries", 60)
     assert figures("delivered_share") == [1.0, 1.0]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import yaml
 
 from tests.support.channels import channels_site
+from tests.support.forks import run_command
 from tests.support.server import Server, clean_environment
 from tests.support.tenant import SECRET, Tenant
 from tests.support.waiting import eventually
@@ -30,14 +29,7 @@ class Shell:
 
     def run(self, *arguments: str, status: int = 0, **environment: str) -> str:
         """Run a command; its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            cwd=self.directory,
-            env=clean_environment(**{**self._environment, **environment}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = run_command(arguments, self.directory, clean_environment(**{**self._environment, **environment}))
         assert done.returncode == status, done.stderr
         return done.stdout + done.stderr
 

@@ -82,7 +82,7 @@ class Visit:
 
     def wait_waiting(self, client: PageClient, count: int, site: str = "shop") -> None:
         """Block until so many messages wait."""
-        eventually(lambda: self.waiting(client, site) == count, f"{count} messages in the queue", 30)
+        eventually(lambda: self.waiting(client, site) == count, f"{count} messages in the queue", 60)
 
     def wait_forgotten(self, query: dict[str, str]) -> None:
         """Block until the user has no device."""
@@ -91,7 +91,7 @@ class Visit:
             answer = self.server.get("/devices", params=query)
             return answer.status_code == 404 or answer.json()["devices"] == []
 
-        eventually(is_forgotten, "the device to be forgotten", 30)
+        eventually(is_forgotten, "the device to be forgotten", 60)
 
     def end(self) -> None:
         """Close its clients."""

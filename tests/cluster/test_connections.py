@@ -68,12 +68,12 @@ def test_row_of_a_device(deployment: Deployment, drivers: Drivers, tenant: Tenan
     node.send(SITE, user.room, "news", "x" * 3_000)
     first.wait_event("news")
     connector.close()
-    eventually(lambda: len(ended(deployment, "user = ?", user.room)) == 1, "the first row", 20)
+    eventually(lambda: len(ended(deployment, "user = ?", user.room)) == 1, "the first row", 60)
     node.send(SITE, user.room, "news", 2)
     second = connector(SITE, user, kind, device="phone", ack=ACK_ALL)
     second.wait_event("_batch")
     connector.close()
-    eventually(lambda: len(ended(deployment, "user = ?", user.room)) == 2, "the second row", 20)
+    eventually(lambda: len(ended(deployment, "user = ?", user.room)) == 2, "the second row", 60)
     one, two = ended(deployment, "user = ?", user.room)
     assert (one["protocol"], one["version"], one["transport"], one["device"]) == ("sites", "4", way[0], "phone")
     # On a WebSocket this client names no program.
@@ -96,7 +96,7 @@ def test_row_of_a_subscriber(deployment: Deployment, tenant: Tenant) -> None:
         publisher.push(channel, "hello")
         subscriber.pushed()
     mine = "protocol = 'channels' AND reason = 'client' AND messages = 1"
-    eventually(lambda: ended(deployment, mine), "the row", 20)
+    eventually(lambda: ended(deployment, mine), "the row", 60)
     (row,) = ended(deployment, mine)
     assert (row["replay"], row["transport"], row["address"]) == (0, "websocket", "127.0.0.1")
     assert row["user_agent"].startswith("Python")
@@ -114,7 +114,7 @@ def test_row_of_a_stream(deployment: Deployment, tenant: Tenant) -> None:
         assert backend.try_emit([topic], "news", 7).status_code == 200
         stream.wait(2)
     mine = "protocol = 'topics' AND device = 'till'"
-    eventually(lambda: ended(deployment, mine), "the row", 20)
+    eventually(lambda: ended(deployment, mine), "the row", 60)
     (row,) = ended(deployment, mine)
     assert (row["device"], row["transport"], row["messages"]) == ("till", "sse", 1)
     assert row["user_agent"] == "till/2"
@@ -130,7 +130,7 @@ def test_row_of_a_client_of_redis_publish(deployment: Deployment, drivers: Drive
     assert application.publish(user, "hello") >= 1
     client.wait_event("message")
     application.close()
-    eventually(lambda: ended(deployment, "user = ?", user), "the row", 20)
+    eventually(lambda: ended(deployment, "user = ?", user), "the row", 60)
     (row,) = ended(deployment, "user = ?", user)
     assert (row["protocol"], row["version"], row["transport"], row["messages"]) == (
         "redis_publish",
@@ -155,7 +155,7 @@ async def nodes_of(caller: NodeCaller, count: int) -> list[str]:
         names = [facts.node for facts in await living_nodes(caller.redis)]
         return names if len(names) == count else None
 
-    return await until_answer(shown, f"{count} nodes", timeout_seconds=20, interval_seconds=0.1) or []
+    return await until_answer(shown, f"{count} nodes", timeout_seconds=60, interval_seconds=0.1) or []
 
 
 async def live(
@@ -192,7 +192,7 @@ async def test_open_connections_are_asked_of_their_nodes(
         async def is_recorded() -> list[dict[str, Any]]:
             return ended(deployment, "user = ? AND device = 'three'", user.room)
 
-        (row, *_) = await until_answer(is_recorded, "the row", timeout_seconds=20, interval_seconds=0.1)
+        (row, *_) = await until_answer(is_recorded, "the row", timeout_seconds=60, interval_seconds=0.1)
         assert row["reason"] == "ended by an operator"
     for connector in connectors:
         connector.close()

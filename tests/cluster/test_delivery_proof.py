@@ -103,7 +103,7 @@ class Scene:
         self._pause()
         self.cluster.redis.start()
         for node in self.cluster.nodes:
-            eventually(lambda node=node: node.get("/readyz").status_code == 200, "Redis to be found", 20)  # type: ignore[misc]
+            eventually(lambda node=node: node.get("/readyz").status_code == 200, "Redis to be found", 60)  # type: ignore[misc]
         self.downtimes.append(Downtime(since, time.time()))
 
     def _kill_database(self) -> None:
@@ -114,7 +114,7 @@ class Scene:
 
     def _pause(self) -> None:
         expected = self.publisher.begun + self._chance.randrange(4, 24)
-        eventually(lambda: self.publisher.begun >= expected or self.publisher.is_stuck, "messages", 30)
+        eventually(lambda: self.publisher.begun >= expected or self.publisher.is_stuck, "messages", 60)
 
     def _prompt(self) -> float | None:
         return 0.0

@@ -27,7 +27,7 @@ from tests.support.balancer import Balancer
 from tests.support.clients import POLLING, ClientKind, ConnectCall
 from tests.support.connector import Drivers, numbers
 from tests.support.ports import free_port
-from tests.support.server import Server
+from tests.support.server import ForkedServer, Server
 from tests.support.sites import contract_sites
 from tests.support.store import running_valkey
 from tests.support.tenant import Tenant, User
@@ -61,7 +61,7 @@ class Pair:
         if is_clustered:
             port = free_port()
             environment |= {"RECADO_NODE_URL": f"http://127.0.0.1:{port}", "RECADO_CLUSTER_SECRET": SECRET}
-        return Server(self.directory, "--port", str(port), **environment)
+        return ForkedServer(self.directory, "--port", str(port), **environment)
 
     def _separate(self) -> None:
         """Remove the socket files, as if each node were on a machine of its own."""

@@ -87,7 +87,7 @@ def test_refused_is_stored_for_none(at: At, cluster: Deployment, tenant: Tenant)
     refused = cluster.nodes[1].try_send("alpha", {"rooms": [room], "event": "refused", "args": []})
     cluster.redis.resume()
     assert refused.status_code == 503
-    eventually(lambda: all(node.get("/readyz").status_code == 200 for node in cluster.nodes), "all nodes", 30)
+    eventually(lambda: all(node.get("/readyz").status_code == 200 for node in cluster.nodes), "all nodes", 60)
     at(2).fence("alpha", room, *clients)
     assert [_waiting(cluster, user) for user in users] == [1] * len(users)
     assert [without_fences(client) for client in clients] == [[]] * len(users)

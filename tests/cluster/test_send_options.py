@@ -143,7 +143,7 @@ def test_escalations_under_kills(
 
 def _wait_for_more(publisher: OptionPublisher, chance: random.Random) -> None:
     expected = publisher.begun + chance.randrange(5, 40)
-    eventually(lambda: publisher.begun >= expected or publisher.is_stuck, "messages", 30)
+    eventually(lambda: publisher.begun >= expected or publisher.is_stuck, "messages", 60)
 
 
 def _wait_until_told(cluster: Deployment) -> None:

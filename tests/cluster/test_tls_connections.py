@@ -51,7 +51,7 @@ async def facts_of_node(caller: NodeCaller) -> NodeFacts:
     async def serving() -> list[NodeFacts]:
         return [facts for facts in await living_nodes(caller.redis) if facts.certificate is not None]
 
-    return (await until_answer(serving, "the node", timeout_seconds=20, interval_seconds=0.1))[0]
+    return (await until_answer(serving, "the node", timeout_seconds=60, interval_seconds=0.1))[0]
 
 
 async def test_tls_of_connections(
@@ -78,7 +78,7 @@ async def test_tls_of_connections(
                     rows = [row for part in values_of(answers, list[LiveRow])[0].values() for row in part]
                     return {row.protocol: row.facts.tls for row in rows} if len(rows) == 3 else None
 
-                found = await until_answer(listed, "three connections", timeout_seconds=20, interval_seconds=0.1)
+                found = await until_answer(listed, "three connections", timeout_seconds=60, interval_seconds=0.1)
         assert found is not None
         assert found.keys() == {"sites", "channels", "topics"}
         assert [tls for tls in found.values() if not (tls or "").startswith("TLSv1.3 TLS_")] == []

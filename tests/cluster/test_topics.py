@@ -150,7 +150,7 @@ def test_killed_node() -> None:
                 again.wait(6)
                 assert again.details() == [1, 2, 3, 4, 5]
             survivor.events.wait_until(lambda _: survivor.details() == [0, 1, 2, 3, 4, 5], "what was emitted")
-            assert survivor.wait_type("disconnect", timeout_seconds=30)["e"]["detail"] == {"clid_instances": 0}
+            assert survivor.wait_type("disconnect", timeout_seconds=60)["e"]["detail"] == {"clid_instances": 0}
             assert "victim" not in two.ask("GET", "/connections").json()
             assert list(two.ask("GET", "/memory").json()) != []
             assert two.ask("GET", "/memory").headers["recado-nodes"] == "1/1"

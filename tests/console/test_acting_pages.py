@@ -65,7 +65,7 @@ def server(database: str, tenant: Tenant, receiver: HookReceiver) -> Iterator[De
     team = {"apiKey": "key of team", "messenger": MESSENGER | {"registration": "open"}}
     served = {"alpha": sites["alpha"] | {"webhook": hook}, "plain": sites["plain"], "team": team}
     deployment = Deployment(served, environment=environment)
-    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 60, interval_seconds=0.5)
     yield deployment
     deployment.end()
 
@@ -130,20 +130,20 @@ def test_webhooks(
     wait_for(page, "document.querySelector('#told') !== null", "the answer")
     assert text_of(page, "#told [role=status]").startswith("The receiver answered 200 after")
     assert text_of(page, "#told pre").strip() == "<b>told</b>"
-    eventually(lambda: "<b>told</b>" in text_of(page, "tbody[data-rows]"), "the attempt", 20)
+    eventually(lambda: "<b>told</b>" in text_of(page, "tbody[data-rows]"), "the attempt", 60)
     receiver.status = lambda number: 410
     receiver.answer = b"no more"
     connect("alpha", tenant.user())
-    eventually(lambda: "no more" in text_of(page, "tbody[data-rows]"), "the refused attempt", 20)
-    eventually(lambda: "The receiver answered 410" in text_of(page, "#webhook-state"), "the state", 20)
-    eventually(lambda: "user.online" in text_of(page, "#webhook-posts"), "the parked POST", 20)
+    eventually(lambda: "no more" in text_of(page, "tbody[data-rows]"), "the refused attempt", 60)
+    eventually(lambda: "The receiver answered 410" in text_of(page, "#webhook-state"), "the state", 60)
+    eventually(lambda: "user.online" in text_of(page, "#webhook-posts"), "the parked POST", 60)
     assert violations(page) == []
     receiver.status = lambda number: 200
     receiver.answer = b"thanks"
     click_again(page)
     eventually(lambda: "Done: Send a POST again." in text_of_any(page), "the page behind it")
-    eventually(lambda: "thanks" in text_of(page, "tbody[data-rows]"), "the delivered attempt", 20)
-    eventually(lambda: "user.online" in [event["type"] for event in receiver.accepted], "the event", 20)
+    eventually(lambda: "thanks" in text_of(page, "tbody[data-rows]"), "the delivered attempt", 60)
+    eventually(lambda: "user.online" in [event["type"] for event in receiver.accepted], "the event", 60)
     assert page.complaints() == []
     connect.close()
 
@@ -178,7 +178,7 @@ def test_a_user(inside: OpenPage, team: Chatting, people: dict[str, int]) -> Non
     go(page, f"{USERS}?text=ann")
     page.click_on("link", "ann")
     wait_for(page, "document.querySelector('#act-title') !== null", "the page of the user")
-    eventually(lambda: "online" in text_of(page), "the presence", 20)
+    eventually(lambda: "online" in text_of(page), "the presence", 60)
     assert "notes 1.2" in text_of(page)
     assert violations(page) == []
     page.click(page.find("button", "Disable"))
@@ -190,11 +190,11 @@ def test_a_user(inside: OpenPage, team: Chatting, people: dict[str, int]) -> Non
     for _ in range(3):
         assert log_in(team.stranger("phone"), "ann", "guessed")["ok"] is False
     assert log_in(team.stranger("phone"), "ann", "my own pass word")["error"]["code"] == "blocked"
-    eventually(lambda: "blocked" in text_of(page, "dl.facts"), "the block", 20)
+    eventually(lambda: "blocked" in text_of(page, "dl.facts"), "the block", 60)
     page.evaluate("document.querySelector('dl.facts button').click()")
     eventually(lambda: "Done: Let a user log in again." in text_of_any(page), "the page behind it")
     assert log_in(team.stranger("phone"), "ann", "my own pass word")["ok"] is True
-    eventually(lambda: shows(page, "/console/sites/team/connections", "session_void"), "the reason", 20)
+    eventually(lambda: shows(page, "/console/sites/team/connections", "session_void"), "the reason", 60)
     assert page.complaints() == []
 
 
@@ -247,7 +247,7 @@ def test_a_registration(inside: OpenPage, team: Chatting, people: dict[str, int]
     page = inside(USERS)
     stranger = team.stranger("s1")
     assert stranger.ask("register", {"login": "nia", "name": "Nia", **keys("of nia")})["ok"]
-    eventually(lambda: "Registrations that wait" in text_of(page), "the registration", 20)
+    eventually(lambda: "Registrations that wait" in text_of(page), "the registration", 60)
     assert violations(page) == []
     page.click(page.find("button", "Accept"))
     eventually(lambda: "Done: Accept a registration." in text_of_any(page), "the page behind it")

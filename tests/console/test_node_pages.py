@@ -24,7 +24,7 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
     environment = {"DATABASE_URL": "sqlite:///journal.sqlite"}
     environment |= {"RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     server = Deployment({SITE: contract_sites(tenant)[SITE]}, environment=environment, nodes=2)
-    eventually(lambda: can_log_in(server.nodes[0].url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(server.nodes[0].url), "the operator", 60, interval_seconds=0.5)
     yield server
     server.end()
 
@@ -76,7 +76,7 @@ def test_a_connection_is_ended(deployment: Deployment, page: Page, drivers: Driv
         go(page, f"/console/sites/{SITE}/connections")
         return bool(page.evaluate(ended))
 
-    eventually(is_listed, "the row of its end", 20, interval_seconds=0.5)
+    eventually(is_listed, "the row of its end", 60, interval_seconds=0.5)
     assert "ended by an operator" in page.evaluate("document.querySelector('main').innerText")
     assert violations(page) == []
     assert page.complaints() == []

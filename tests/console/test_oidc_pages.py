@@ -40,7 +40,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterato
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     deployment = Deployment(SITES, {"console": {"port": port, "oidc": oidc}}, environment=environment)
     # The tables are there.
-    eventually(lambda: can_log_in(url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(url), "the operator", 60, interval_seconds=0.5)
     yield url
     deployment.end()
 

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     deployment = Deployment(SITES, environment=environment)
-    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 60, interval_seconds=0.5)
     yield deployment
     deployment.end()
 
@@ -214,16 +214,16 @@ def test_a_live_list_keeps_the_place(inside: OpenPage, server: Deployment) -> No
 
     # A line with the same reason within a second is only counted.
     httpx.post(f"{server.url}/console/login", data={"name": "nobody", "password": "x"})
-    eventually(lambda: rows() > 0, "the row", 20)
+    eventually(lambda: rows() > 0, "the row", 60)
     page.click(page.find("button", "Pause"))
     before = rows()
     httpx.post(f"{server.url}/console/login", data={"name": "nobody else", "password": "x"})
     with httpx.Client(base_url=server.url) as client:
         client.post("/console/login", data={"name": NAME, "password": PASSWORD})
-        eventually(lambda: lines_of(client) > before, "the second row in SQL", 20)
+        eventually(lambda: lines_of(client) > before, "the second row in SQL", 60)
     assert rows() == before
     page.click(page.find("button", "Go on"))
-    eventually(lambda: rows() > before, "the second row", 20)
+    eventually(lambda: rows() > before, "the second row", 60)
     assert page.evaluate("window.isSame") is True
     assert page.complaints() == []
 

@@ -78,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tenant: Tenant) -> Iterator
     make_users(environment["DATABASE_URL"], "team", ["anna"], is_admin=True)
     make_users(environment["DATABASE_URL"], "team", ["ben", "cleo"])
     deployment = Deployment({"shop": shop, "team": team}, environment=environment)
-    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 60, interval_seconds=0.5)
     add_samples(file)
     add_runs(file)
     yield deployment

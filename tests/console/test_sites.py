@@ -53,7 +53,7 @@ def token_at(node: Node, name: str = NAME, password: str = PASSWORD) -> str:
         def logs_in() -> bool:
             return browser.post("/login", data={"name": name, "password": password}).status_code == 303
 
-        eventually(logs_in, "the operator", 20, interval_seconds=0.5)
+        eventually(logs_in, "the operator", 60, interval_seconds=0.5)
         found = _CSRF.search(browser.get("/tokens").text)
         assert found
         answer = browser.post("/do/tokens.add", data={"_csrf": found[1], "name": "test"})

@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     deployment = Deployment(SITES, environment=environment)
-    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 60, interval_seconds=0.5)
     yield deployment
     deployment.end()
 
@@ -89,7 +89,7 @@ def test_the_life_of_a_site(
         client.wait_event("fresh")
         go(page, "/console/sites/bakery")
         wait_for(page, "document.querySelectorAll('[id^=key-]').length === 2", "both keys")
-        eventually(lambda: "never" not in used_times(page), "the last use of both keys", 20)
+        eventually(lambda: "never" not in used_times(page), "the last use of both keys", 60)
         page.evaluate("[...document.querySelectorAll('[id^=key-]')].at(-1).querySelector('details').open = true")
         page.click(page.find("button", "Remove"))
         wait_for(page, "document.querySelectorAll('[id^=key-]').length === 1", "one key")
@@ -101,7 +101,7 @@ def test_the_life_of_a_site(
         page.click(page.find("button", "Remove the site"))
         client.wait_disconnected()
         wait_for(page, "location.pathname === '/console/sites'", "the list")
-        eventually(lambda: "bakery" not in text_of(page), "the site to leave the list", 20)
+        eventually(lambda: "bakery" not in text_of(page), "the site to leave the list", 60)
     finally:
         connector.close()
     go(page, "/console/audit")
@@ -142,7 +142,7 @@ def test_a_name_is_no_markup(page: Page, server: Deployment) -> None:
     page.click(page.find("button", "Add", form))
     shown_secret(page, "apiKey")
     go(page, "/console/sites")
-    eventually(lambda: name in text_of(page), "the site in the list", 20)
+    eventually(lambda: name in text_of(page), "the site in the list", 60)
     go(page, f"/console/sites/{quote(name, safe='')}")
     assert name in text_of(page)
     assert page.evaluate("document.querySelectorAll('main img').length") == 0

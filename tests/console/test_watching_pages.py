@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tenant: Tenant) -> Iterator
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     deployment = Deployment({"alpha": contract_sites(tenant)["alpha"]}, environment=environment)
-    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 60, interval_seconds=0.5)
     yield deployment
     deployment.end()
 

@@ -132,7 +132,7 @@ async def test_sent_again(node: ConsoleNode, hook: HookSite, receiver: HookRecei
 
     sender = hook.sender
     assert isinstance(sender, SiteSender)
-    await until(lambda: sender._is_off, "410", 30)
+    await until(lambda: sender._is_off, "410", 60)
     (parked,) = (await hook.outbox.overview(5))["parked"]
     page = (await visitor.get(PAGE)).text
     assert "The receiver answered 410" in page
@@ -140,7 +140,7 @@ async def test_sent_again(node: ConsoleNode, hook: HookSite, receiver: HookRecei
     receiver.status = lambda number: 200
     assert (await visitor.do("webhooks.replay", site="shop", id="msg_none")).status_code == 404
     assert (await visitor.do("webhooks.replay", site="shop", id=parked["id"])).status_code == 303
-    await until(lambda: bool(receiver.accepted), "the parked event", 30)
+    await until(lambda: bool(receiver.accepted), "the parked event", 60)
     since = {"site": "shop", "since": "2026-11-27T10:00Z"}
     refused = await visitor.do("webhooks.replay_since", **since)
     assert (refused.status_code, "No POST was parked since then." in refused.text) == (404, True)

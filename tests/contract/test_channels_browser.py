@@ -135,7 +135,7 @@ def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page
     channels.kill()
     channels.start()
     publisher.push(name, "meanwhile")
-    entries = eventually(lambda: _behind(page.evaluate("seen"), {"message": "meanwhile"}), "what was missed", 20)
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"message": "meanwhile"}), "what was missed", 60)
     # The client may have received "before" twice: the server was killed before it had confirmed the position to Redis.
     assert [entry for entry in entries[3:] if entry != {"message": "before"}][:2] == ["closed", "connecting"]
     assert entries.count({"message": "meanwhile"}) == 1
@@ -151,12 +151,12 @@ def test_the_served_client_goes_on_trying_to_subscribe(channels: Deployment, pag
     load_client(page, name)
     assert seen(page, 3) == ["connecting", "open", 404]
     publisher.create(name)
-    eventually(lambda: _is_subscribed(page, name), "the subscription", 20)
+    eventually(lambda: _is_subscribed(page, name), "the subscription", 60)
     publisher.push(name, "one")
     eventually(lambda: _behind(page.evaluate("seen"), {"message": "one"}), "a push")
     publisher.delete(name)
     publisher.create(name)
-    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 20)
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 60)
     assert [entry for entry in entries[3:] if entry != 404] == [{"message": "one"}, 410, {"channel": name}]
     publisher.push(name, "two")
     eventually(lambda: _behind(page.evaluate("seen"), {"message": "two"}), "a push")
@@ -180,7 +180,7 @@ def test_the_served_client_finds_a_channel_deleted_while_it_was_away(
     publisher.delete(name)
     publisher.create(name)
     page.evaluate("delete channels.pause; clearTimeout(channels.timer); channels.connect()")
-    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 20)
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 60)
     assert entries.count(410) == entries.count({"message": "before"}) == 1
     publisher.push(name, "after")
     eventually(lambda: _behind(page.evaluate("seen"), {"message": "after"}), "a push")
@@ -216,7 +216,7 @@ def test_the_served_client_says_when_it_was_forgotten(channels: Deployment, page
     for key in channels.redis.client.scan_iter("recado:{shop}:subscriber:*"):
         channels.redis.client.delete(key)
     channels.start()
-    eventually(lambda: "missed" in page.evaluate("seen"), "the page to be told", 20)
+    eventually(lambda: "missed" in page.evaluate("seen"), "the page to be told", 60)
     eventually(lambda: _is_subscribed(page, name), "the subscription")
     publisher.push(name, "again")
     eventually(lambda: _behind(page.evaluate("seen"), {"message": "again"}), "a push")

@@ -78,7 +78,7 @@ def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: s
             assert received == list(map(str, range(pushed - 5, pushed)))
             return Figures(channels)("recado_closes_total", site="narrow", reason="outbox full") == 1
 
-        eventually(is_closed, "the subscriber that does not read to be closed", 30)
+        eventually(is_closed, "the subscriber that does not read to be closed", 60)
 
 
 def _small_socket(channels: Deployment) -> socket.socket:

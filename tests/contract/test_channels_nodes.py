@@ -140,7 +140,7 @@ def test_sysadmin_counts_all_nodes(nodes: tuple[Node, Node]) -> None:
         subscribers.pop().close()
         eventually(lambda: clients(nodes[1]) == 3, "one to be gone")
         nodes[0].kill()
-        eventually(lambda: clients(nodes[1]) == 1, "the burial", 20)
+        eventually(lambda: clients(nodes[1]) == 1, "the burial", 60)
         nodes[0].start()
         assert clients(nodes[0]) == 1
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import yaml
 
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
+from tests.support.forks import run_command
 from tests.support.server import clean_environment
 from tests.support.sites import contract_sites
 from tests.support.tenant import SECRET, Tenant
@@ -122,13 +121,5 @@ def test_check_config_accepts_the_suite_s_own_sites(tmp_path: Path, tenant: Tena
 
 def _run(directory: Path, command: str, *arguments: str, **environment: str) -> tuple[int, str]:
     """Run the command in a directory and return its exit status and what it wrote to stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app", command, *arguments],
-        cwd=directory,
-        env=clean_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = run_command((command, *arguments), directory, clean_environment(**environment))
     return done.returncode, done.stderr

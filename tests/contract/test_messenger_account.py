@@ -239,7 +239,7 @@ def test_an_admin_from_the_environment(server: Deployment, drivers: Drivers, dat
     start leaves as it is."""
     first, other = (Chatting(server, drivers, "solo", node.url) for node in server.nodes)
     # A login before that would count as a failed one.
-    eventually(lambda: logins_of(database, "solo") == ["Root"], "the admin", 20, interval_seconds=0.2)
+    eventually(lambda: logins_of(database, "solo") == ["Root"], "the admin", 60, interval_seconds=0.2)
     client = first.stranger()
     assert log_in(client, "root", "from outside")["must_change_password"] is False
     made = client.ask("user_create", {"login": "made", "name": "Made"})
@@ -247,7 +247,7 @@ def test_an_admin_from_the_environment(server: Deployment, drivers: Drivers, dat
     assert change(client, "root", "my own", old="from outside")["ok"]
     server.nodes[1].stop()
     server.nodes[1].start()
-    eventually(lambda: log_in(other.stranger("d2"), "root", "my own")["ok"], "the node", 20, interval_seconds=0.5)
+    eventually(lambda: log_in(other.stranger("d2"), "root", "my own")["ok"], "the node", 60, interval_seconds=0.5)
     assert log_in(other.stranger("d3"), "root", "from outside")["error"]["code"] == "wrong_login"
     for chatting in (first, other):
         chatting.close()

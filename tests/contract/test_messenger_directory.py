@@ -176,11 +176,11 @@ def test_a_synchronisation(office: Office, team: Chatting, kind: ClientKind) -> 
     assert [second[name] for name in ("users", "rooms", "contacts", "devices", "messages")] == [[], [], [], [], []]
     done(client, "synced", ms=17)
     client.disconnect()
-    rows = eventually(lambda: [row for row in office.rows(connections, "max") if row.device == device], "the row", 30)
+    rows = eventually(lambda: [row for row in office.rows(connections, "max") if row.device == device], "the row", 60)
     assert rows[0].connect_ms is not None
     assert rows[0].authorise_ms >= 0
     assert rows[0].sync_ms >= 0
-    found = eventually(lambda: [row for row in office.rows(transfers, "max") if row.device == device], "the row", 30)
+    found = eventually(lambda: [row for row in office.rows(transfers, "max") if row.device == device], "the row", 60)
     assert (found[0].kind, found[0].client_ms, found[0].is_resumed) == ("synchronisation", 17, False)
     assert found[0].bytes > 500
 
@@ -198,7 +198,7 @@ def test_a_killed_node(office: Office, drivers: Drivers) -> None:
             told(eve, "presence", is_of(user, "online"))
         first.kill()
         watcher.login("oda", "elsewhere")
-        eventually(lambda: presence_of(eve, ned) == ["online", "away"], "the end of the burial", 30)
+        eventually(lambda: presence_of(eve, ned) == ["online", "away"], "the end of the burial", 60)
         assert presence_of(eve, oda) == ["online"]
     finally:
         doomed.close()

@@ -29,7 +29,7 @@ def deployment(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iter
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     server = Deployment(sites, environment={"DATABASE_URL": f"sqlite:///{file}"}, nodes=2)
     query = {"site": SITE, "apiKey": server.key(SITE)}
-    eventually(lambda: server.nodes[0].get("/messages", params=query).status_code == 200, "the journal to begin", 20)
+    eventually(lambda: server.nodes[0].get("/messages", params=query).status_code == 200, "the journal to begin", 60)
     yield server
     server.end()
 
@@ -81,7 +81,7 @@ def test_a_message_and_its_devices(
     def states(node: int) -> dict[str, str]:
         return {one["device"]: one["state"] for one in ask(f"/messages/{id}", node)["devices"]}
 
-    eventually(lambda: states(0) == states(1) == {"phone": "acked", "tablet": "written"}, "the ack", 30)
+    eventually(lambda: states(0) == states(1) == {"phone": "acked", "tablet": "written"}, "the ack", 60)
     answer = ask(f"/messages/{id}")
     phone = next(one for one in answer["devices"] if one["device"] == "phone")
     assert 0 <= phone["ms"] < 10_000
@@ -112,7 +112,7 @@ def test_a_message_and_its_devices(
     headers = {"x-api-key": deployment.key(SITE), "accept": "application/json"}
     answered = deployment.nodes[1].request("DELETE", f"/messages/{id}", params={"site": SITE}, headers=headers)
     assert answered.json() == {"ok": True, "id": id, "devices": 1}
-    eventually(lambda: states(0) == {"phone": "acked", "tablet": "withdrawn"}, "the withdrawal", 30)
+    eventually(lambda: states(0) == {"phone": "acked", "tablet": "withdrawn"}, "the withdrawal", 60)
     assert "withdrawn" in recado("trace", user.room).output
     connector.close()
 
@@ -127,7 +127,7 @@ def test_a_client_that_upgrades(deployment: Deployment, drivers: Any, tenant: Te
         (device,) = ask("/devices", user=user.room)["devices"]
         return str(device["transport"])
 
-    eventually(lambda: transport() == "websocket", "the upgrade", 30)
+    eventually(lambda: transport() == "websocket", "the upgrade", 60)
     other = tenant.user()
     connector(SITE, other, PYTHON_KINDS[1])
     assert ask("/devices", user=other.room)["devices"][0]["transport"] == "polling"

@@ -155,7 +155,7 @@ def test_large_queue_in_parts(server: Deployment, news: Application) -> None:
     small, large = [f"s{number}" for number in range(2_500)], [f"{number:01000d}" for number in range(1_500)]
     for payload in small + large:
         news.publish(user, payload)
-    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 4_000, "all to wait", 20)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 4_000, "all to wait", 60)
     client = news.join(server)
     news.identify(client, f"{user}:{news.key(user)}")
     live = [f"live {number}" for number in range(100)]
@@ -172,7 +172,7 @@ def test_client_leaves_half_way(server: Deployment, news: Application, drivers: 
     waited = [f"{number:05d}" + "x" * 5_000 for number in range(1_500)]
     for payload in waited:
         news.publish(user, payload)
-    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 1_500, "all to wait", 20)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 1_500, "all to wait", 60)
     first = news.join(server)
     news.identify(first, f"{user}:{news.key(user)}")
     first.wait_event("message")
@@ -199,7 +199,7 @@ def test_client_leaves_in_its_listener(
     waited = [f"{number:05d}" for number in range(waiting)]
     for payload in waited:
         news.publish(user, payload)
-    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == waiting, "all to wait", 20)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == waiting, "all to wait", 60)
     client = news.join(server, kind)
     drivers.node.leave_at(client, "message", left_at)
     news.identify(client, f"{user}:{news.key(user)}")

@@ -381,7 +381,7 @@ def test_200_clients_at_once(connect: Connector, tenant: Tenant, deployment: Dep
     users = [tenant.user(room) for _ in range(200)]
     clients = [connect.begin(connect.call("alpha", user, kinds[n % 4])) for n, user in enumerate(users)]
     for client in clients:
-        client.wait_event("_settings", timeout_seconds=20)
+        client.wait_event("_settings", timeout_seconds=60)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: deployment.send("alpha", room, f"m{n}"), range(3)))
     connect.fence("alpha", room, *clients)

@@ -25,7 +25,7 @@ def test_beyond_device_ttl_nothing_is_left(connect: Connector, tenant: Tenant, d
     valkey = deployment.redis
     assert _keys_that_name(valkey, device) != []
     traces = [device, room, event, *(user.room for user in users.values())]
-    eventually(lambda: not _keys_that_name(valkey, *traces), "every trace of the devices to go", 40)
+    eventually(lambda: not _keys_that_name(valkey, *traces), "every trace of the devices to go", 60)
     for kind, user in users.items():
         client = connect("brief", user, kind, device=device)
         connect.fence("brief", user.room, client)
@@ -37,7 +37,7 @@ def test_send_to_an_expired_device(connect: Connector, tenant: Tenant, deploymen
     user = tenant.user()
     connect("brief", user).disconnect()
     valkey = deployment.redis
-    eventually(lambda: not _keys_that_name(valkey, user.room), "the device to go", 30)
+    eventually(lambda: not _keys_that_name(valkey, user.room), "the device to go", 60)
     deployment.send("brief", user.room, "too late")
     assert _keys_that_name(valkey, user.room, "too late") == []
 
@@ -54,7 +54,7 @@ def test_within_device_ttl(connect: Connector, tenant: Tenant, deployment: Deplo
         client = connect("brief", user, ack=ACK_NONE)
         assert batch_names(client.wait_event("_batch")) == ["kept"]
         connect("brief", control).disconnect()
-        eventually(lambda: not _keys_that_name(valkey, control.room), "the control device to go", 30)
+        eventually(lambda: not _keys_that_name(valkey, control.room), "the control device to go", 60)
         client.disconnect()
         tenant.wait_for_update(user.token, "last_disconnected")
     assert batch_names(connect("brief", user).wait_event("_batch")) == ["kept"]
@@ -68,7 +68,7 @@ def test_connected_device_does_not_age(connect: Connector, tenant: Tenant, deplo
     deployment.send("brief", user.room, "kept")
     client.wait_event("kept")
     connect("brief", control).disconnect()
-    eventually(lambda: not _keys_that_name(valkey, control.room), "the control device to go", 30)
+    eventually(lambda: not _keys_that_name(valkey, control.room), "the control device to go", 60)
     deployment.send("brief", user.room, "live")
     client.wait_event("live")
     client.disconnect()
@@ -83,7 +83,7 @@ def test_one_of_two_devices_expires(connect: Connector, tenant: Tenant, deployme
     connect("brief", user, device=gone).disconnect()
     deployment.send("brief", user.room, "both")
     client.wait_event("both")
-    eventually(lambda: not _keys_that_name(deployment.redis, gone), "the first device to go", 30)
+    eventually(lambda: not _keys_that_name(deployment.redis, gone), "the first device to go", 60)
     deployment.send("brief", user.room, "one")
     client.wait_event("one")
     client.disconnect()
@@ -101,7 +101,7 @@ def test_device_ttl_zero_never_expires(connect: Connector, tenant: Tenant, deplo
     client.disconnect()
     deployment.send("endless", user.room, "away")
     connect("brief", control).disconnect()
-    eventually(lambda: not _keys_that_name(valkey, control.room), "a device of another site to go", 30)
+    eventually(lambda: not _keys_that_name(valkey, control.room), "a device of another site to go", 60)
     keys = _keys_that_name(valkey, user.room)
     assert keys != []
     assert {key: valkey.client.ttl(key) for key in keys} == dict.fromkeys(keys, -1)

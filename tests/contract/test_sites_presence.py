@@ -233,7 +233,7 @@ def test_a_killed_node(at: At, deployment: Deployment, tenant: Tenant) -> None:
         eventually(
             lambda: picture_of(client, state, room) == shown_picture(deployment, "quick", room), "equal pictures", 40
         )
-        eventually(lambda: not _watching(deployment, room, 1), "the node's watches to be taken out", 40)
+        eventually(lambda: not _watching(deployment, room, 1), "the node's watches to be taken out", 60)
         assert set(shown_picture(deployment, "quick", room)["users"]) == {watcher.room, stays.room, returns.room}
     finally:
         node.start()

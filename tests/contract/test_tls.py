@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.support.certificates import Authority, Pair
 from tests.support.clients import NODE_KINDS, ClientKind
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
+from tests.support.forks import run_command
 from tests.support.metrics import Figures
 from tests.support.node_clients import NodeClients
 from tests.support.ports import free_port
@@ -209,15 +209,8 @@ def test_the_command_line(deployment: Deployment, connect: Connector, tenant: Te
 def send_by_command(deployment: Deployment, room: str, *options: str, **files: str) -> subprocess.CompletedProcess[str]:
     """`recado send` beside the server."""
     words = ("--site", "alpha", "--room", room, "--event", "news", *options)
-    return subprocess.run(
-        [sys.executable, "-m", "app", "send", *words],
-        cwd=deployment.directory,
-        env=clean_environment(PORT=str(httpx.URL(deployment.url).port), **files),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = clean_environment(PORT=str(httpx.URL(deployment.url).port), **files)
+    return run_command(("send", *words), deployment.directory, environment)
 
 
 def served_serial(deployment: Deployment, authority: Authority) -> str:

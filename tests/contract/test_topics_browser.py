@@ -182,10 +182,10 @@ def test_event_source_comes_back(page: Page, server: Deployment) -> None:
     heard(page, 1)
     quick.emit("back", "n", 0)
     heard(page, 2)
-    eventually(lambda: page.evaluate("window.source.readyState") == 0, "the stream to end", 30)
+    eventually(lambda: page.evaluate("window.source.readyState") == 0, "the stream to end", 60)
     for number in range(1, 4):
         quick.emit("back", "n", number)
-    eventually(lambda: len(page.evaluate("window.heard")) >= 6, "the page to be back", 30)
+    eventually(lambda: len(page.evaluate("window.heard")) >= 6, "the page to be back", 60)
     seen = page.evaluate("window.heard")
     assert [entry[0] for entry in seen][:6] == ["connected", "n", "connected", "n", "n", "n"]
     assert [entry[2]["e"]["detail"] for entry in seen if entry[0] == "n"] == [0, 1, 2, 3]

@@ -67,7 +67,7 @@ def server(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     deployment = Deployment(sites_of_the_docs(tenant), environment={"DATABASE_URL": f"sqlite:///{file}"})
     _write_commands(deployment)
     query = {"site": "demo", "apiKey": "demo"}
-    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 20)
+    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 60)
     yield deployment
     deployment.end()
 

@@ -39,6 +39,9 @@ NOT_RUN = {
     "README.md sh 4": "installs into the reader's environment",
     "docs/tracing.md sh 1": "installs into the reader's environment",
     "docs/tracing.md  1": "a picture",
+    "docs/scaling.md sh 1": "takes minutes; tests/bench/test_large.py runs the scenario in miniature",
+    "docs/scaling.md sh 2": "tests/bench/test_simulate.py runs the command",
+    "docs/scaling.md py 1": "tests/bench/test_simulate.py runs the function",
     "docs/doctor.md sh 1": "tests/doctor/test_examination.py runs the command",
     "docs/doctor.md text 1": "the output of a command",
     "docs/kubernetes.md sh 1": "needs a cluster; tests/deploy/test_kubernetes.py reads the manifests and the chart",
@@ -325,7 +328,7 @@ def test_delivery(drivers: Drivers, run: Run, tmp_path: Path) -> None:
     try:
         query = {"site": "demo", "apiKey": "demo"}
         messages = f"{demo.url}/messages"
-        eventually(lambda: httpx.get(messages, params=query).status_code == 200, "the journal to begin", 20)
+        eventually(lambda: httpx.get(messages, params=query).status_code == 200, "the journal to begin", 60)
         device = {"token": "alice", "deviceId": "090909"}
         client = drivers.python.connect(ConnectCall(PYTHON_KINDS[0], demo.url, "demo", device, ack=ACK_NONE))
         client.wait_event("_settings")

@@ -49,7 +49,7 @@ def load(page: Page, text: str, server: Deployment) -> None:
         found = server.get("/devices", params=query).json().get("devices", [])
         return any(one["device"] == device and one["connected_since"] for one in found)
 
-    eventually(is_there, "the page's device", 30)
+    eventually(is_there, "the page's device", 60)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_page_shows_what_is_sent(shown: Example, page: Page, run: Run, serve
     is_module = shown.language == "js"
     load(page, f'{_LIBRARY}<script type="module">{shown.text}</script>' if is_module else shown.text, server)
     run(SEND.text)
-    eventually(lambda: page.evaluate("shown") == [{"id": 3}], "the message", 30)
+    eventually(lambda: page.evaluate("shown") == [{"id": 3}], "the message", 60)
 
 
 def test_the_page_with_a_database(page: Page, run: Run, server: Deployment) -> None:
@@ -82,4 +82,4 @@ def test_the_page_with_a_database(page: Page, run: Run, server: Deployment) -> N
             transaction.oncomplete = () => resolve([items.result, keys.result.filter(([, key]) => key > 1).length]);
         }))
     """
-    eventually(lambda: page.evaluate(read) == [[{"id": 3}], 1], "the item and its position", 30)
+    eventually(lambda: page.evaluate(read) == [[{"id": 3}], 1], "the item and its position", 60)

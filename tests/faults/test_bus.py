@@ -63,7 +63,7 @@ class Listeners:
         """Check that each number arrived once, in order, over the connections opened at the start."""
         self.send()
         for client in self.clients:
-            eventually(lambda client=client: len(numbers(client)) >= self.sent, "all messages", 20)  # type: ignore[misc]
+            eventually(lambda client=client: len(numbers(client)) >= self.sent, "all messages", 60)  # type: ignore[misc]
             assert numbers(client) == list(range(self.sent))
             assert "_batch" not in client.names()
 

@@ -59,8 +59,8 @@ def _round(cluster: Deployment, tenant: Tenant, chance: random.Random, count: in
         swarm.check()
         assert _keys(cluster) != set()
         swarm.each(SwarmClient.leave)
-        eventually(lambda: _present(cluster) == {}, "the gauges to return to zero", 20)
-    eventually(lambda: _keys(cluster) <= KEPT, "Redis to forget the devices", 30, 0.1)
+        eventually(lambda: _present(cluster) == {}, "the gauges to return to zero", 60)
+    eventually(lambda: _keys(cluster) <= KEPT, "Redis to forget the devices", 60, 0.1)
     return sum(resident_bytes(node.server.pid) for node in cluster.nodes)
 
 

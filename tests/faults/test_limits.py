@@ -120,8 +120,8 @@ def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, t
     deployment.redis.start()
     for door in doors:
         door.close()
-    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 30)
-    eventually(doors[0].knock, "a user to get in", 30)
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 60)
+    eventually(doors[0].knock, "a user to get in", 60)
     for door in doors:
         door.close()
     eventually(lambda: counted(deployment) == 0, "nothing to be counted")

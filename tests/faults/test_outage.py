@@ -20,8 +20,6 @@ from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Answer, Tenant
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.alone
-
 #: The setting's default.
 AUTH_CONCURRENCY = 64
 _TICKS_PER_SECOND = 100
@@ -54,10 +52,11 @@ class Load:
     def idle_share(self) -> float:
         """The share of a core that the process uses in the next second."""
         begun, cpu_seconds = time.monotonic(), self.cpu_seconds
-        eventually(lambda: time.monotonic() > begun + 1, "a second", 30)
+        eventually(lambda: time.monotonic() > begun + 1, "a second", 60)
         return (self.cpu_seconds - cpu_seconds) / (time.monotonic() - begun)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])
 @pytest.mark.parametrize("cluster", [1], indirect=True)
 def test_clients_that_reconnect_for_long(
@@ -67,29 +66,29 @@ def test_clients_that_reconnect_for_long(
     within 30 s, and authUrl gets no more calls at a time than auth_concurrency."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: cluster.nodes[0].url) as swarm:
-        for _ in range(2_000 if is_long else 300):
+        for _ in range(2_000 if is_long else 500):
             user = tenant.user(room)
             tenant.answer(user.token, Answer(body=json.dumps(user.rooms).encode(), delay_seconds=0.02))
             swarm.add(user)
         swarm.board(timeout_seconds=120)
         cluster.redis.kill() if is_killed else cluster.redis.suspend()
-        eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 30)
+        eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 60)
         asked = len(tenant.requests)
         swarm.each(_cut)
         load = Load(cluster)
-        count = 60_000 if is_long else 3_000
+        count = 60_000 if is_long else 1_500
         first_seconds, first_bytes = load.refuse(count)
         last_seconds, last_bytes = load.refuse(2 * count)
         tell(f"{1e6 * first_seconds:.0f}, then {1e6 * last_seconds:.0f} µs a connect")
         tell(f"{first_bytes / 1e6:.0f}, then {last_bytes / 1e6:.0f} MB")
         assert len(tenant.requests) == asked
-        # A task for each failed connect was some 10 KB: 60 MB.
+        # A task for each failed connect was some 10 KB: 30 MB.
         assert last_bytes - first_bytes < 10_000_000
         assert last_seconds < 1.5 * first_seconds
         tenant.most_at_once = 0
         cluster.redis.start() if is_killed else cluster.redis.resume()
         began = time.monotonic()
-        swarm.wait_ready(timeout_seconds=30)
+        swarm.wait_ready(timeout_seconds=60)
         tell(f"all back after {time.monotonic() - began:.1f} s")
         assert tenant.most_at_once <= AUTH_CONCURRENCY
         swarm.send_all(room, 2, 1)
@@ -105,17 +104,17 @@ def test_every_library_comes_back(cluster: Deployment, drivers: Drivers, tenant:
     back by itself when Redis is there again; authUrl is not asked before."""
     connector = Connector(cluster, drivers)
     cluster.redis.kill()
-    eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 30)
+    eventually(lambda: cluster.get("/readyz").status_code == 503, "the node to know", 60)
     asked = len(tenant.requests)
     calls = [connector.call("one", tenant.user(), kind) for kind in NODE_KINDS]
     clients = [connector.begin(replace(call, reconnects=True)) for call in calls]
     try:
         refused = Load(cluster)
-        eventually(lambda: refused.refused >= 3 * len(clients), "every client to have tried", 30)
+        eventually(lambda: refused.refused >= 3 * len(clients), "every client to have tried", 60)
         assert len(tenant.requests) == asked
         cluster.redis.start()
         for client in clients:
-            client.wait_event("_settings", timeout_seconds=30)
+            client.wait_event("_settings", timeout_seconds=60)
     finally:
         connector.close()
 

@@ -72,7 +72,7 @@ def _break(cluster: Deployment, proxy: TcpProxy, swarm: Swarm, chance: random.Ra
         cluster.redis.kill()
         _pause(swarm, chance)
         cluster.redis.start()
-        eventually(lambda: _is_ready(node), "the node to find Redis again", 30)
+        eventually(lambda: _is_ready(node), "the node to find Redis again", 60)
     elif fault == "cut off from Redis":
         proxy.refuse()
         _pause(swarm, chance)
@@ -89,4 +89,4 @@ def _is_ready(node: Node) -> bool:
 def _pause(swarm: Swarm, chance: random.Random) -> None:
     """Keep the fault, or the healthy state, for a while: this is the fault itself, not a wait for an event."""
     expected = swarm.begun + chance.randrange(1, 13)
-    eventually(lambda: swarm.begun >= expected or swarm.is_stuck, "messages to be sent", 30)
+    eventually(lambda: swarm.begun >= expected or swarm.is_stuck, "messages to be sent", 60)

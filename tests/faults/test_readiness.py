@@ -44,10 +44,10 @@ def test_not_ready_while_redis_is_away(deployment: Deployment) -> None:
 def test_not_ready_when_the_bus_is_silent(deployment: Deployment) -> None:
     """A Redis that hangs with open connections is detected by the probe, which does not return."""
     deployment.redis.suspend()
-    eventually(lambda: not deployment.get("/readyz").json()["checks"]["bus"], "the silence to be noticed", 30)
+    eventually(lambda: not deployment.get("/readyz").json()["checks"]["bus"], "the silence to be noticed", 60)
     assert deployment.get("/healthz").status_code == 200
     deployment.redis.resume()
-    eventually(lambda: deployment.get("/readyz").status_code == 200, "the node to be ready again", 30)
+    eventually(lambda: deployment.get("/readyz").status_code == 200, "the node to be ready again", 60)
 
 
 def test_not_ready_from_sigterm_on(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:

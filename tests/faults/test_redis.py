@@ -75,7 +75,7 @@ class Scene:
 
     def wait_refused(self, site: str = SITE) -> None:
         """Block until a send is answered 503, within the time limit and with Retry-After."""
-        assert int(eventually(lambda: self._refused(site), "a refusal", 30) or 0) >= 1
+        assert int(eventually(lambda: self._refused(site), "a refusal", 60) or 0) >= 1
 
     def is_sent(self, site: str) -> bool:
         """Whether one more message is accepted."""
@@ -90,13 +90,13 @@ class Scene:
         return answer.headers["retry-after"] if answer.status_code == 503 else None
 
     def _wait_until_well(self, site: str) -> None:
-        eventually(lambda: self.is_sent(site), "/send to work again", 30)
+        eventually(lambda: self.is_sent(site), "/send to work again", 60)
         for node in self.deployment.nodes:
-            eventually(lambda node=node: node.get("/readyz").status_code == 200, "a node to be ready", 30)  # type: ignore[misc]
+            eventually(lambda node=node: node.get("/readyz").status_code == 200, "a node to be ready", 60)  # type: ignore[misc]
 
     def _wait_until_beaten(self) -> None:
         """Each node's last beat is young: the faults of several tests must not add up to the silence of a dead node."""
-        eventually(lambda: 0 <= self._silence_seconds() < BEAT_SECONDS + 0.5, "a beat of each node", 30)
+        eventually(lambda: 0 <= self._silence_seconds() < BEAT_SECONDS + 0.5, "a beat of each node", 60)
 
     def _silence_seconds(self) -> float:
         """The time since the oldest of the nodes' last beats; -1 when a node has no beat."""
@@ -109,10 +109,10 @@ class Scene:
 
     def _check_acknowledged(self, site: str, swarm: Swarm) -> None:
         """Check that nothing is sent again on the devices' next connections, since all have acknowledged everything."""
-        eventually(lambda: self._queues(site) == 0, "the acks to reach Redis", 30)
+        eventually(lambda: self._queues(site) == 0, "the acks to reach Redis", 60)
         repeated = [device.receipts.repeated for device in swarm.clients]
         swarm.each(lambda device: device.cut(0.0))
-        eventually(lambda: all(device.connects == 2 for device in swarm.clients), "the devices to be back", 30)
+        eventually(lambda: all(device.connects == 2 for device in swarm.clients), "the devices to be back", 60)
         assert [device.receipts.repeated for device in swarm.clients] == repeated
 
     def _queues(self, site: str) -> int:
@@ -211,7 +211,7 @@ def test_restart(scene: Scene, valkey: Valkey, tell: Callable[[str], None]) -> N
             valkey.kill()
             scene.wait_refused()
             valkey.start()
-            eventually(lambda: scene.is_sent(SITE), "Redis to be found again", 30)
+            eventually(lambda: scene.is_sent(SITE), "Redis to be found again", 60)
     tell(swarm.story())
 
 
@@ -294,7 +294,7 @@ def test_far_away(tenant: Tenant, drivers: Drivers, background: BackgroundLoop) 
                 _wait_for_more(swarm)
                 refused = sum(len(sent.refused) for sent in swarm.sent.values())
                 proxy.cut()
-                eventually(lambda: scene.is_sent(SITE), "Redis to be found again", 30)
+                eventually(lambda: scene.is_sent(SITE), "Redis to be found again", 60)
                 proxy.delay(0)
             assert refused == 0
         finally:
@@ -311,7 +311,7 @@ def test_sentinels_fail_over(tenant: Tenant, drivers: Drivers, tell: Callable[[s
             with scene.sending() as swarm:
                 replicated.primary.kill()
                 scene.wait_refused()
-                eventually(lambda: scene.is_sent(SITE), "the replica to take over", 30)
+                eventually(lambda: scene.is_sent(SITE), "the replica to take over", 60)
             assert replicated.is_primary(replicated.replica)
             tell(swarm.story())
         finally:
@@ -331,7 +331,7 @@ def test_shard_fails_over(tenant: Tenant, drivers: Drivers, tell: Callable[[str]
                 scene.wait_refused()
                 for _ in range(20):
                     assert scene.is_sent(OTHER_SITE)
-                eventually(lambda: scene.is_sent(SITE), "the replica to take over", 30)
+                eventually(lambda: scene.is_sent(SITE), "the replica to take over", 60)
             assert cluster.port_of(prefix(SITE)) != home
             tell(swarm.story())
         finally:

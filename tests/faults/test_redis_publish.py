@@ -58,7 +58,7 @@ def wait_owned(news: Application) -> None:
         news.publish(user, "x")
         return bool(news.waiting(user))
 
-    eventually(is_queued, "an owner of the subscription", 30)
+    eventually(is_queued, "an owner of the subscription", 60)
 
 
 def check(news: Application, deployment: Deployment) -> None:
@@ -173,7 +173,7 @@ def test_redis_away_and_back(stack: ExitStack, application: Make, fault: str) ->
         valkey.kill()
         valkey.start()
     wait_owned(news)
-    eventually(lambda: news.states(user) == ["l"], "the client to be registered", 30)
+    eventually(lambda: news.states(user) == ["l"], "the client to be registered", 60)
     news.publish(user, "after")
     news.add(user, "streamed")
     eventually(lambda: len(payloads(client)) == 3, "two more messages")

@@ -80,4 +80,4 @@ def _check(client: Client, answered: dict[str, list[int]]) -> None:
                     found[entry[1]][entry[2]] = None
         return {name: list(numbers) for name, numbers in found.items()}
 
-    eventually(lambda: received() == answered, f"{client!r} to have everything", 30, 0.2)
+    eventually(lambda: received() == answered, f"{client!r} to have everything", 60, 0.2)

@@ -138,7 +138,7 @@ def test_redis_killed_while_sending(cluster: Deployment, tenant: Tenant, chance:
                 cluster.redis.kill()
                 eventually(lambda refused=refused: swarm.refused > refused + 10, "some to be refused")  # type: ignore[misc]
                 cluster.redis.start()
-                eventually(lambda: all(map(_is_ready, cluster.nodes)), "the nodes to find Redis again", 30)
+                eventually(lambda: all(map(_is_ready, cluster.nodes)), "the nodes to find Redis again", 60)
             eventually(lambda: swarm.answered > 160, "some more to be taken")
         swarm.check()
         assert [client.connects for client in clients] == [1] * len(clients)

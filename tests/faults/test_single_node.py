@@ -65,8 +65,8 @@ def test_redis_away_and_back(with_redis: Deployment, connect_with_redis: Connect
         valkey.resume()
     else:
         valkey.start()
-    eventually(lambda: _is_sent(with_redis, away, "after"), "/send to work again", 30)
-    eventually(lambda: _is_sent(with_redis, present, "after"), "/send to work again", 30)
+    eventually(lambda: _is_sent(with_redis, away, "after"), "/send to work again", 60)
+    eventually(lambda: _is_sent(with_redis, present, "after"), "/send to work again", 60)
     client.wait_event("after")
     batch = batch_names(connect_with_redis("alpha", away).wait_event("_batch"))
     assert (batch[0], batch[-1]) == ("before", "after")
@@ -89,7 +89,7 @@ def test_concurrent_sends_while_redis_is_frozen(with_redis: Deployment, tenant: 
     # One after the other they would need 20 s.
     assert time.monotonic() - started < 15
     valkey.resume()
-    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 30)
+    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 60)
 
 
 def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -106,7 +106,7 @@ def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_red
         ends = ("refused", "disconnect", "closed", "event")
         return attempt.records.wait_for(lambda record: record.kind in ends, "an answer", 30).kind == "event"
 
-    eventually(can_connect, "a connection", 30, interval_seconds=0.2)
+    eventually(can_connect, "a connection", 60, interval_seconds=0.2)
 
 
 def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -120,7 +120,7 @@ def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Co
     valkey.kill()
     client.ack(client.wait_event("acked"))
     valkey.start()
-    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 30)
+    eventually(lambda: _is_sent(with_redis, user, "after"), "/send to work again", 60)
     client.wait_event("after")
     client.disconnect()
     batch = batch_names(connect_with_redis("alpha", user).wait_event("_batch"))
@@ -209,7 +209,7 @@ def test_clients_come_back_by_themselves(with_redis: Deployment, connect_with_re
     with_redis.kill()
     with_redis.start()
     for client, user in zip(clients, users.values(), strict=True):
-        assert client.wait_event("_batch", timeout_seconds=30).args == [[["kept", user.id]]]
+        assert client.wait_event("_batch", timeout_seconds=60).args == [[["kept", user.id]]]
 
 
 def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
@@ -222,7 +222,7 @@ def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_re
     with_redis.kill()
     with_redis.start()
     valkey = with_redis.redis
-    eventually(lambda: user.room not in str(valkey.dump()), "the device to go", 30, interval_seconds=0.2)
+    eventually(lambda: user.room not in str(valkey.dump()), "the device to go", 60, interval_seconds=0.2)
 
 
 def _pass_barrier(connect: Connector, tenant: Tenant) -> None:

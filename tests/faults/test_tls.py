@@ -115,7 +115,7 @@ def test_a_flood_of_handshakes(tmp_path: Path, is_long: bool, tell: Callable[[st
         guest.end()
         strangers.end()
         # Its own requests come from the address of the flood.
-        eventually(lambda: _answers(deployment), "the address to be free again", 30)
+        eventually(lambda: _answers(deployment), "the address to be free again", 60)
         assert closed() >= count - 2 * _SHARE
         grown = Figures(deployment)("process_resident_memory_bytes") - before
         tell(

@@ -132,7 +132,7 @@ async def test_kills_of_all_processes(
             for round in range(24 if is_long else 6):
                 for _ in range(150):
                     model.step()
-                await until(lambda: stream.length < 100, "the writer", 30)
+                await until(lambda: stream.length < 100, "the writer", 60)
                 for _ in range(100):
                     model.step()
                 if round % 3 == 0:
@@ -148,7 +148,7 @@ async def test_kills_of_all_processes(
                     valkey.kill()
                     valkey.start()
                 kills += 1
-            await until(lambda: stream.length == 0, "the last entries", 30)
+            await until(lambda: stream.length == 0, "the last entries", 60)
         finally:
             writer.end()
         engine = open_database(url, is_writer=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from app.journal.database import open_database
 from app.load.plan import MAX_SECONDS
 from tests.support.connector import Connector, Drivers, without_fences
 from tests.support.deployment import Deployment
+from tests.support.forks import run_command
 from tests.support.metrics import Figures
 from tests.support.processes import descendants
 from tests.support.server import clean_environment
@@ -42,7 +42,7 @@ def deployment(tenant: Tenant, database: str) -> Iterator[Deployment]:
     operator = {"RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": "a password of the test"}
     environment = {"DATABASE_URL": database, "RECADO_CANARY": "true", **operator}
     server = Deployment(load_sites(tenant), environment=environment)
-    eventually(lambda: asyncio.run(make_token(database)), "the operator", 30, interval_seconds=0.3)
+    eventually(lambda: asyncio.run(make_token(database)), "the operator", 60, interval_seconds=0.3)
     yield server
     server.end()
 
@@ -151,7 +151,7 @@ def test_one_at_a_time_and_the_stop(api: Api, deployment: Deployment) -> None:
     id = api.ask("POST", devices=100, messages=50, seconds=100)["id"]
     assert api.ask("POST", status=409)["code"] == "running"
     assert api.ask("DELETE", f"/{id}", 409)["code"] == "running"
-    eventually(lambda: len(devices_of(deployment)) == 1, "the process of the devices", 20)
+    eventually(lambda: len(devices_of(deployment)) == 1, "the process of the devices", 60)
     assert api.ask("POST", f"/{id}/stop")["ok"]
     assert api.wait(id)["state"] == "stopped"
     assert devices_of(deployment) == []
@@ -184,11 +184,8 @@ def test_the_command(deployment: Deployment) -> None:
     """`recado load run` waits for the totals and prints them; `list` and `show` read them; a wrong token is a line."""
 
     def run(*words: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "app", "load", *words, "--url", deployment.url]
         environment = clean_environment(RECADO_TOKEN=token)
-        return subprocess.run(
-            command, cwd=deployment.directory, env=environment, capture_output=True, text=True, timeout=90, check=False
-        )
+        return run_command(("load", *words, "--url", deployment.url), deployment.directory, environment, 90)
 
     done = run("run", "--devices", "2", "--messages", "3", "--description", "by command", "--json")
     assert done.returncode == 0, done.stderr

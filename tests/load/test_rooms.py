@@ -36,7 +36,7 @@ def deployment(database: str) -> Iterator[Deployment]:
     shop = {"apiKey": "k", "authUrl": "http://127.0.0.1:9/"}
     sites: dict[str, dict[str, Any]] = {SITE: {"apiKey": "k", "messenger": MESSENGER}, "shop": shop}
     server = Deployment(sites, environment=environment)
-    eventually(lambda: asyncio.run(make_token(database)), "the operator", 30, interval_seconds=0.3)
+    eventually(lambda: asyncio.run(make_token(database)), "the operator", 60, interval_seconds=0.3)
     yield server
     server.end()
 
@@ -107,7 +107,7 @@ def test_real_clients(api: Api, team: Chatting, database: str) -> None:
     people = {one["login"]: one["id"] for one in ann.ask("sync", {"cursor": None})["users"]}
     members = [people[login] for login in ("ben", "eve", "kim")]
     room = ann.ask("room_create", {"name": "Test room", "members": members})["id"]
-    eventually(lambda: room in [one["id"] for one in kim.ask("sync", {"cursor": None})["rooms"]], "the room", 20)
+    eventually(lambda: room in [one["id"] for one in kim.ask("sync", {"cursor": None})["rooms"]], "the room", 60)
     assert ann.ask("message", wish_of("0-none", room, 0))["error"]["code"] == "bad_request"
     assert ann.ask("load_join", {"run": "0-none"})["error"]["code"] == "bad_request"
     id = api.ask("POST", site=SITE, room=room, messages=4, seconds=60)["id"]
@@ -126,7 +126,7 @@ def test_real_clients(api: Api, team: Chatting, database: str) -> None:
         client.wait_event("message", 2)
         assert not {"load_message", "load_receipt"} & set(client.names())
     assert [client.names().count("load_message") for client in (ann, ben, eve)] == [4, 4, 8]
-    eventually(lambda: rows_of(database) == [0, 0, 0, 0], "the end of what the run has stored", 30)
+    eventually(lambda: rows_of(database) == [0, 0, 0, 0], "the end of what the run has stored", 60)
     totals = found["totals"]
     assert totals["clients"] == 2
     counts = {"received": 8, "stored": 8, "forwarded": 8, "sent": 16}

@@ -76,7 +76,7 @@ async def test_an_hour_without_redis(valkey: Valkey, monkeypatch: pytest.MonkeyP
             assert not services.health.is_ready
             assert len(asyncio.all_tasks()) <= before + 2
             valkey.start()
-            await until(lambda: services.health.is_ready, "the node to be ready again", 30)
+            await until(lambda: services.health.is_ready, "the node to be ready again", 60)
             await until(lambda: valkey.client.zcard("recado:nodes") == 1, "a beat")
             await until(lambda: len(asyncio.all_tasks()) <= before, "nothing to be left over")
             tasks.check()

@@ -68,11 +68,11 @@ def test_one_writer_beside_a_server(directory: Path, valkey: Valkey, workers: st
     try:
         stream = FateStream(valkey, "demo")
         stream.send(FIRST_SEQ, [1, 2])
-        eventually(lambda: messages_in(path) == 1, "the message in the journal", 20)
+        eventually(lambda: messages_in(path) == 1, "the message in the journal", 60)
         (writer,) = writers_of(server)
         kill(writer)
         stream.send(FIRST_SEQ + 1, [1, 2])
-        eventually(lambda: messages_in(path) == 2, "a writer after the kill", 20)
+        eventually(lambda: messages_in(path) == 2, "a writer after the kill", 60)
         assert [line["status"] for line in server.log() if line.get("event") == "journal writer ended"] == [-9]
         (writer,) = writers_of(server)
         stream.send(FIRST_SEQ + 2, [1])
@@ -101,7 +101,7 @@ def test_a_server_with_devices(tenant: Tenant, tmp_path: Path) -> None:
                 lambda: rows_in(path, "SELECT count(*) FROM deliveries WHERE state = 2") == [(100,)], "the acks", 20
             )
         ended = "SELECT user, protocol, reason FROM connections"
-        eventually(lambda: len(rows_in(path, ended)) == 5, "the connections that ended", 20)
+        eventually(lambda: len(rows_in(path, ended)) == 5, "the connections that ended", 60)
         assert {row[1:] for row in rows_in(path, ended)} == {("sites", "transport close")}
         counted = rows_in(path, "SELECT addressed, n_acked, n_waiting, event FROM messages")
         assert {row[:3] for row in counted} == {(5, 5, 0)}

@@ -59,7 +59,7 @@ async def running(caller: NodeCaller, *numbers: int) -> dict[int, NodeFacts]:
         found = {facts.worker: facts for facts in await living_nodes(caller.redis) if facts.state == "ready"}
         return found if sorted(found) == list(numbers) else None
 
-    found = await until_answer(shown, f"the workers {numbers}", timeout_seconds=40, interval_seconds=0.1)
+    found = await until_answer(shown, f"the workers {numbers}", timeout_seconds=60, interval_seconds=0.1)
     assert found is not None
     return found
 
@@ -90,7 +90,7 @@ async def test_one_worker_is_restarted(server: Server, caller: NodeCaller) -> No
         found = {facts.worker: facts.node for facts in await living_nodes(caller.redis)}
         return found.keys() == {0, 1} and found[1] != before[1].node and found[0] == before[0].node
 
-    await until_answer(restarted, "the new worker", timeout_seconds=40, interval_seconds=0.1)
+    await until_answer(restarted, "the new worker", timeout_seconds=60, interval_seconds=0.1)
     assert status(server, "/readyz") == 200
     assert [line for line in server.log(start) if line.get("event") == "worker ended"] == []
 
@@ -150,6 +150,6 @@ async def test_a_killed_worker_is_no_ghost(caller: NodeCaller) -> None:
     async def is_gone() -> bool:
         return before[1].node not in {facts.node for facts in await living_nodes(caller.redis)}
 
-    await until_answer(is_gone, "the end of the ghost", timeout_seconds=30, interval_seconds=0.1)
+    await until_answer(is_gone, "the end of the ghost", timeout_seconds=60, interval_seconds=0.1)
     after = await running(caller, 0, 1)
     assert after[0].node == before[0].node

@@ -111,12 +111,12 @@ def test_dead_worker_is_replaced(clustered: Server) -> None:
     kill(first)
     eventually(lambda: len(lines_of(clustered, "worker ended")) == 1, "the supervisor to see it")
     assert post(clustered) == "OK"
-    eventually(lambda: len(set(workers_of(clustered)) - {first, *others}) == 1, "another worker", 20)
+    eventually(lambda: len(set(workers_of(clustered)) - {first, *others}) == 1, "another worker", 60)
 
     def all_answer() -> bool:
         return [line.rpartition(" ")[2] for line in samples(clustered, "recado_worker_up")] == ["1.0"] * WORKERS
 
-    eventually(all_answer, "it to serve", 40)
+    eventually(all_answer, "it to serve", 60)
     assert len(lines_of(clustered, "listening")) == 1
 
 
@@ -129,7 +129,7 @@ def test_workers_that_die_again_and_again(clustered: Server) -> None:
             kill(pid)
         return clustered.returncode is not None
 
-    eventually(is_over, "the supervisor to give up", 20)
+    eventually(is_over, "the supervisor to give up", 60)
     assert clustered.wait() == 1
     [line] = [line["raw"] for line in clustered.log() if "raw" in line]
     assert line == (
@@ -145,7 +145,7 @@ def test_killed_supervisor_leaves_nothing(embedded: Server) -> None:
     assert len(family) == WORKERS + 1
     embedded.signal(signal.SIGKILL)
     embedded.wait()
-    eventually(lambda: not [pid for pid in family if is_running(pid)], "all to end", 30)
+    eventually(lambda: not [pid for pid in family if is_running(pid)], "all to end", 60)
 
 
 @pytest.mark.long

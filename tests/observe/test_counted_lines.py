@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 async def test_one_line_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first line is written at once; those within a second become one line with their number, of each site."""
-    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 0.05)
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 0.3)
     with capture_logs() as lines:
         counted = CountedLines(structlog.get_logger(), "warning", "send refused")
         for number in range(1_000):

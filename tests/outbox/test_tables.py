@@ -129,7 +129,7 @@ async def test_a_commit_under_way_is_waited_for(tenant: Connect, read: Read) -> 
     await early.execute("SET CONSTRAINTS ALL IMMEDIATE")
     behind = asyncio.create_task(send(late, ["b"]))
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-    await until_answer(lambda: other.fetchval(waits), "the commit behind to wait", timeout_seconds=30)
+    await until_answer(lambda: other.fetchval(waits), "the commit behind to wait", timeout_seconds=60)
     lanes = await early.fetchval("SELECT lanes FROM recado_outbox WHERE id = $1", first)
     lane_of = "1::bigint << (hashtext('shop/' || name) & 63)"
     names = f"SELECT name FROM unnest(string_to_array('b c d e f g h', ' ')) name WHERE {lane_of} & $1 = 0"
@@ -149,7 +149,7 @@ async def take_all(tables: OutboxTables, count: int) -> list[int]:
         taken.extend(await take(tables))
         return len(taken) >= count
 
-    await until_answer(more, f"{count} messages", timeout_seconds=30)
+    await until_answer(more, f"{count} messages", timeout_seconds=60)
     return taken
 
 
@@ -167,7 +167,7 @@ async def test_no_transactions_wait_for_each_other(tenant: Connect, read: Read) 
         sent += [await send(connection, [room]) for room in rooms]
         commits.append(asyncio.create_task(transaction.commit()))
         waiting = f"SELECT count(*) >= {len(commits)} FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-        await until_answer(functools.partial(other.fetchval, waiting), "the commit to wait", timeout_seconds=30)
+        await until_answer(functools.partial(other.fetchval, waiting), "the commit to wait", timeout_seconds=60)
     await holding.commit()
     await asyncio.gather(*commits)
     assert sorted(await take_all(await read(), 5)) == sent

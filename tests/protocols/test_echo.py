@@ -35,7 +35,7 @@ class EchoServer(ChildProcess):
     @property
     def url(self) -> str:
         """The URL on which the server listens, once it does."""
-        lines = self.lines.wait_until(lambda lines: any('"listening"' in line for line in lines), "it to listen", 20)
+        lines = self.lines.wait_until(lambda lines: any('"listening"' in line for line in lines), "it to listen", 60)
         return str(next(json.loads(line)["url"] for line in lines if '"listening"' in line))
 
 

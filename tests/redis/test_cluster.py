@@ -122,7 +122,7 @@ async def test_site_moves_between_shards(cluster: ValkeyCluster, nodes: list[Sto
             sent.append(await _publish_patiently(nodes[1], site))
         await moving
         sent.append(await _publish_patiently(nodes[1], site))
-        await until(partial(_has, receiver, sent[-1]), "the last message", 30)
+        await until(partial(_has, receiver, sent[-1]), "the last message", 60)
         assert [body for body in receiver.bodies if body in set(sent)] == sent
         assert "close" not in receiver.kinds
     for what in list(receiver.written):
@@ -153,7 +153,7 @@ async def test_keys_on_the_move_are_waited_for(cluster: ValkeyCluster, nodes: li
     for port in (target, source, *cluster.ports):
         cluster.command(port, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(target))
     second = await _publish_patiently(nodes[1], site)
-    await until(lambda: second in receiver.bodies, "the second message", 30)
+    await until(lambda: second in receiver.bodies, "the second message", 60)
     assert receiver.bodies == [first, second]
     await move(cluster, site, source)
 
@@ -177,7 +177,7 @@ async def test_commands_of_a_site_keep_their_order(cluster: ValkeyCluster, nodes
                         if not isinstance(number, BaseException)]  # fmt: skip
         await moving
         # Sooner than the map is asked for without a reason.
-        await until(partial(_is_reached, redis, key, port), "the new map", 3)
+        await until(partial(_is_reached, redis, key, port), "the new map", 4.5)
         pushed = [int(number) for number in await redis.command("LRANGE", key, 0, -1)]
         assert pushed == sorted(pushed)
         await redis.command("DEL", key)
@@ -208,7 +208,7 @@ async def test_quiet_site_is_heard_where_it_has_moved(cluster: ValkeyCluster) ->
     try:
         for port in (away, home):
             await move(cluster, quiet[1], port)
-            await until(partial(_is_heard, cluster, port, shard_channel(node.name, "news")), "the subscription", 3)
+            await until(partial(_is_heard, cluster, port, shard_channel(node.name, "news")), "the subscription", 4.5)
     finally:
         await node.close()
 
@@ -231,7 +231,7 @@ async def test_primary_that_dies_and_comes_back(cluster: ValkeyCluster, nodes: l
     assert nodes[0].bus.is_hearing
     server.start()
     second = await _publish_patiently(nodes[1], lost)
-    await until(lambda: second in receiver.bodies, "the second message", 30)
+    await until(lambda: second in receiver.bodies, "the second message", 60)
     assert receiver.bodies == [first, second]
 
 

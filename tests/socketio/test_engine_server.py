@@ -530,11 +530,11 @@ async def test_release_of_a_poll(version: int) -> None:
 
 async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that drains refuses handshakes with 503 and Retry-After, and still serves the sessions it has."""
-    monkeypatch.setattr(draining, "STEP_SECONDS", 0.8)
+    monkeypatch.setattr(draining, "STEP_SECONDS", 2.0)
     async with echo() as server, server.client.socket() as websocket:
         await websocket.receive()
         sid = await server.client.open()
-        drain = asyncio.ensure_future(server.engine.drain(1.6))
+        drain = asyncio.ensure_future(server.engine.drain(4.0))
         await until(lambda: not server.listeners[0].session.is_open, "the first to be told")
         refused = await server.client.request("GET", "EIO=4&transport=polling", headers={"Origin": "http://a.example"})
         assert_refused(refused, 503, 3, "Server is shutting down")

@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 SITE = make_site(device_ttl_seconds=60)
 PLAIN = make_site("plain", user_room_prefix=None)
-DEAD_AFTER_SECONDS = 0.4
+DEAD_AFTER_SECONDS = 1.0
 
 
 class Member:

@@ -17,7 +17,7 @@ from tests.support.balancer import Balancer
 from tests.support.endpoint import Endpoint
 from tests.support.ports import free_port
 from tests.support.processes import descendants, kill
-from tests.support.server import Server
+from tests.support.server import ForkedServer, Server
 from tests.support.valkey import Valkey
 
 _CONFIG = {"drain_timeout": 0.5}
@@ -55,10 +55,10 @@ class Node(Endpoint):
     def start(self) -> None:
         """Start the server, or start it again on the same configuration, data and port."""
         arguments = ["--port", str(self._port), "--config", "config.yml", "--sites", "sites.yml", *self._arguments]
-        self._servers.append(Server(self._directory, *arguments, **self._environment))
+        self._servers.append(ForkedServer(self._directory, *arguments, **self._environment))
         self.is_listed = True
 
-    def stop(self, timeout_seconds: float = 10) -> int:
+    def stop(self, timeout_seconds: float = 30) -> int:
         """Ask the server to end as an operator does (SIGTERM) and return its exit status."""
         self.is_listed = False
         self.server.signal(signal.SIGTERM)

@@ -96,7 +96,7 @@ class Side:
 
     def wait_state(self, words: str, state: str) -> None:
         """Wait for the ticks of a message."""
-        eventually(lambda: self.state_of(words) == state, f"{words!r} to be {state}", 20)
+        eventually(lambda: self.state_of(words) == state, f"{words!r} to be {state}", 60)
 
     def count(self, words: str) -> int:
         """How many messages with the words are shown."""

@@ -12,7 +12,7 @@ import asyncpg
 
 from app.outbox.schema import install_sql
 from tests.support.postgres import Postgres
-from tests.support.processes import ChildProcess
+from tests.support.processes import ForkedCommand
 from tests.support.server import clean_environment
 
 SENDER, READER = "outbox_sender", "outbox_reader"
@@ -48,7 +48,7 @@ async def send(
     return int(number)
 
 
-class ReaderProcess(ChildProcess):
+class ReaderProcess(ForkedCommand):
     """A `recado outbox` with its log. The code that starts it calls `end`."""
 
     def __init__(self, directory: Path, dsn: str, *arguments: str, **environment: str) -> None:

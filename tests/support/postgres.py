@@ -57,7 +57,7 @@ class Postgres:
             *options,
         ]
         self._process = ChildProcess("postgres", command, REPOSITORY)
-        eventually(self._answers, "PostgreSQL to answer", 30)
+        eventually(self._answers, "PostgreSQL to answer", 60)
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
+from tests.support.forks import ForkedProcess, forks
 from tests.support.waiting import Recording
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,14 +31,7 @@ class ChildProcess:
         """Start the command; its stdout and stderr lines are collected in `lines`."""
         self.name = name
         self.lines: Recording[str] = Recording()
-        self._process = subprocess.Popen(
-            list(command),
-            cwd=cwd,
-            env=dict(environment) if environment is not None else None,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        self._process = self.launch(command, cwd, environment)
         assert self._process.stdin
         assert self._process.stdout
         assert self._process.stderr
@@ -49,6 +43,19 @@ class ChildProcess:
         for reader in self._readers:
             reader.start()
         ChildProcess.started.append(self)
+
+    def launch(
+        self, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
+        """Start the command with pipes; a subclass may start its process in another way."""
+        return subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(environment) if environment is not None else None,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     @property
     def pid(self) -> int:
@@ -115,13 +122,21 @@ class ChildProcess:
                 receive(line.decode("utf-8", "replace").rstrip("\n"))
 
 
+class ForkedCommand(ChildProcess):
+    """A command of the product whose process was forked from one that has loaded it."""
+
+    def launch(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None) -> ForkedProcess:
+        """Fork the process; `command` begins with Python, `-m` and the module."""
+        _, _, module, *arguments = command
+        return forks().start(module, arguments, cwd, environment or {})
+
+
 def descendants(pid: int) -> list[int]:
     """List the process ids below `pid`, children before grandchildren."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True, text=True).stdout
     children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
+    for entry in Path("/proc").glob("[0-9]*"):
+        if fields := _stat(int(entry.name)):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
     found: list[int] = []
     waiting = [pid]
     while waiting:
@@ -133,15 +148,26 @@ def descendants(pid: int) -> list[int]:
 
 def writers_of(process: ChildProcess) -> list[int]:
     """The process ids of the journal's writers that run beneath a process."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, check=True, text=True).stdout
-    commands = dict(line.strip().split(" ", 1) for line in listing.splitlines())
-    return [pid for pid in descendants(process.pid) if commands.get(str(pid), "").endswith("-m app journal-writer")]
+    return [pid for pid in descendants(process.pid) if _command(pid)[-3:] == [b"-m", b"app", b"journal-writer"]]
 
 
 def is_running(pid: int) -> bool:
     """Whether a process of this id runs (a zombie does not)."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.strip().startswith("Z")
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def _stat(pid: int) -> list[str]:
+    # State, parent and more of /proc/PID/stat. The name before them may have any character.
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2].split()
+    return []
+
+
+def _command(pid: int) -> list[bytes]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    return []
 
 
 def resident_bytes(pid: int) -> int:

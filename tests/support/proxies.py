@@ -20,7 +20,7 @@ FOLDER = REPOSITORY / "deploy"
 _PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 #: The addresses of the nodes in the files.
 _NODES = ("10.0.0.1:1337", "10.0.0.2:1337")
-_START_SECONDS = 20
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)

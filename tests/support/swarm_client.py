@@ -20,7 +20,7 @@ _UPGRADE = {"EIO": "4", "transport": "websocket"}
 _ACK_SUFFIX = b"[]"
 #: The clients' reconnectionDelay, shortened.
 RETRY_SECONDS = 0.1
-_OPENING_SECONDS = 10.0
+_OPENING_SECONDS = 20.0
 
 
 @dataclass(frozen=True)

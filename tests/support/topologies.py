@@ -56,7 +56,7 @@ class ReplicatedValkey:
         eventually(self._is_linked, "the replica")
         for port in self._ports:
             self._start_sentinel(next(new_directory), port, first, stack)
-        eventually(self._is_watched, "the Sentinels to know each other and the replica", 30)
+        eventually(self._is_watched, "the Sentinels to know each other and the replica", 60)
 
     @property
     def url(self) -> str:
@@ -81,7 +81,7 @@ class ReplicatedValkey:
 
     def fail_over(self) -> None:
         """Let a Sentinel fail over while the primary lives."""
-        eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 30, 0.1)
+        eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 60, 0.1)
 
     def lag(self) -> int:
         """How many bytes of the primary's writes the replica lacks."""
@@ -215,12 +215,12 @@ class ValkeyCluster:
         first_port, *others = self.servers
         for port in others:
             self.command(port, "CLUSTER", "MEET", HOST, first_port, bus_ports[0])
-        eventually(lambda: all(self._knows_all(port) for port in self.servers), "the Cluster to meet", 20)
+        eventually(lambda: all(self._knows_all(port) for port in self.servers), "the Cluster to meet", 60)
         for primary, replica in zip(self.ports, self._replica_ports, strict=False):
             self.command(replica, "CLUSTER", "REPLICATE", self.id_of(primary))
         for replica in self._replica_ports:
-            eventually(lambda replica=replica: self._is_in_step(replica), "the replicas", 20)  # type: ignore[misc]
-        eventually(lambda: all(self._is_ok(port) for port in self.servers), "the Cluster to be whole", 20)
+            eventually(lambda replica=replica: self._is_in_step(replica), "the replicas", 60)  # type: ignore[misc]
+        eventually(lambda: all(self._is_ok(port) for port in self.servers), "the Cluster to be whole", 60)
 
     def _knows_all(self, port: int) -> bool:
         lines = _text(self.command(port, "CLUSTER", "NODES")).splitlines()

@@ -36,7 +36,7 @@ class Valkey:
         for key, value in options.items():
             command += [f"--{key}", value]
         self._process = ChildProcess("valkey", command, REPOSITORY)
-        eventually(self._answers, "valkey to answer", 30)
+        eventually(self._answers, "valkey to answer", 60)
 
     @property
     def pid(self) -> int:

@@ -14,7 +14,7 @@ import httpx
 T = TypeVar("T")
 
 #: Longer than a machine under load stands still. A test that passes waits less.
-DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
 class Recording(Generic[T]):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from app.transport.http import HttpProtocol
 from app.transport.websocket import WebSocketProtocol
 
 SETTINGS = EngineSettings(ping_interval_seconds=0.3, ping_timeout_seconds=0.2, max_payload_bytes=1_000_000)
+#: Pings as often, for clients that answer them, however late.
+BEATING = replace(SETTINGS, ping_timeout_seconds=30)
+#: No pings.
+QUIET = replace(SETTINGS, ping_interval_seconds=30, ping_timeout_seconds=30)
 PAUSE_SECONDS = 0.01
 
 
@@ -62,11 +67,11 @@ class PausingEngineServer(EngineServer):
 class EngineEcho:
     """The ASGI application; lives as long as the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: EngineSettings = SETTINGS) -> None:
         """Make the Engine.IO server."""
         #: All that were opened, in order.
         self.sessions: list[EngineSession] = []
-        self.server = PausingEngineServer(self._open_session, SETTINGS)
+        self.server = PausingEngineServer(self._open_session, settings)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /engine.io/ and nothing else."""

@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Refusal, Response, Scope
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
@@ -60,9 +61,9 @@ class EchoApplication:
 class SocketEcho:
     """The ASGI application; lives as long as the server."""
 
-    def __init__(self, connect_timeout_seconds: float = 1.0) -> None:
+    def __init__(self, settings: EngineSettings = SETTINGS, connect_timeout_seconds: float = 1.0) -> None:
         """Make the Socket.IO server."""
-        self.server = SocketServer(NamespaceRouter([EchoApplication()]), SETTINGS, connect_timeout_seconds)
+        self.server = SocketServer(NamespaceRouter([EchoApplication()]), settings, connect_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /socket.io/ and nothing else."""

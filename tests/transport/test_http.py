@@ -320,10 +320,10 @@ async def test_an_idle_connection_keeps_no_head() -> None:
 
 async def test_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is answered in time leaves the keep-alive deadline alone; a body behind the answer renews it."""
-    monkeypatch.setattr(http, "FIRST_BYTE_SECONDS", 0.05)
-    monkeypatch.setattr(http, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
-    async with serving(Application(), timeout_keep_alive=0.3) as served:
+    monkeypatch.setattr(http, "FIRST_BYTE_SECONDS", 0.5)
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.5)
+    async with serving(Application(), timeout_keep_alive=1.0) as served:
         peer = await asked(served, b"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
         assert await answer(peer) == (200, b"unread")
         (protocol,) = served.connections

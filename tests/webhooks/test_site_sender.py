@@ -28,7 +28,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "RETRY_SECONDS", (0.05, 0.1, 0.2, 0.2, 0.2))
 
 
-async def told(receiver: HookReceiver, count: int, seconds: float = 8) -> None:
+async def told(receiver: HookReceiver, count: int, seconds: float = 30) -> None:
     """Wait until so many different events were accepted."""
     await until(lambda: len(set(receiver.seqs)) >= count, f"{count} events", seconds)
 
@@ -41,7 +41,7 @@ def check_all(receiver: HookReceiver, count: int) -> None:
         assert mine == sorted(mine), user
 
 
-async def all_told(node: HookNode, receiver: HookReceiver, valkey: Valkey, seconds: float = 15) -> None:
+async def all_told(node: HookNode, receiver: HookReceiver, valkey: Valkey, seconds: float = 60) -> None:
     """Wait until all users are offline, every event came, and Redis holds none; then check them."""
     keys, client = prefix(node.site.name), valkey.client
 

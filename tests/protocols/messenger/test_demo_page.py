@@ -102,7 +102,7 @@ def test_a_picture_is_shown(open_chat: OpenChat) -> None:
     page = open_chat()
     anna, ben = both(page)
     attach(anna, "garden.png", "image/png", picture(320, 120))
-    eventually(lambda: "garden.png" in ben.ask(_LOADED), "the picture", 20)
+    eventually(lambda: "garden.png" in ben.ask(_LOADED), "the picture", 60)
     assert page.complaints() == []
 
 
@@ -328,7 +328,7 @@ def test_the_page_of_the_documentation(chat_demo: DemoServer, browser: Browser, 
         page.fill(field, words)
         page.click(page.find("button", "Send"))
         shown = "[...document.querySelectorAll('#messages li')].map((one) => one.innerText.replace(/\\s+/g, ' '))"
-        eventually(lambda: f"Anna: {words}" in page.evaluate(shown), "the message", 20)
+        eventually(lambda: f"Anna: {words}" in page.evaluate(shown), "the message", 60)
         assert page.complaints() == []
     finally:
         page.close()
@@ -345,7 +345,7 @@ def test_pictures(open_chat: OpenChat, pytestconfig: pytest.Config) -> None:
     anna.send("Has anybody **seen** the garden today?")
     ben.wait("the garden today?")
     attach(ben, "garden.png", "image/png", picture(320, 120))
-    eventually(lambda: "garden.png" in anna.ask(_LOADED), "the picture", 20)
+    eventually(lambda: "garden.png" in anna.ask(_LOADED), "the picture", 60)
     ben.send("Here it is. See `garden.py`:\n```py\nfor tree in garden:  # all of them\n    water(tree)\n```")
     anna.wait("Here it is.")
     ben.wait_state("Here it is.", "read")

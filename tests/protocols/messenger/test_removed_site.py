@@ -87,7 +87,7 @@ def test_nothing_is_left(server: Deployment, url: str, team: Chatting) -> None:
 
     operator.remove(NAME)
     ann.wait_disconnected()
-    eventually(lambda: operator.state(NAME) == "gone", "the end of the removal", 40)
+    eventually(lambda: operator.state(NAME) == "gone", "the end of the removal", 60)
     assert files_with(server.directory, CONTENT) == []
     assert rows_left(url) == {}
 

@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     deployment = Deployment(SITES, environment={"DATABASE_URL": f"sqlite:///{file}"})
     query = {"site": "shop", "apiKey": KEY}
-    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 20)
+    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 60)
     yield deployment
     deployment.end()
 

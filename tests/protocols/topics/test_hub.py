@@ -421,7 +421,7 @@ async def test_response_that_never_began(start_hub: StartHub) -> None:
 
 async def test_deadlines(start_hub: StartHub) -> None:
     """A silent stream gets keep-alives, and ends at its time-out unless it was extended in the store."""
-    node: HubNode = await start_hub(topics_site(topics=Topics(connection_timeout_seconds=1.0, keep_alive_seconds=0.3)))
+    node: HubNode = await start_hub(topics_site(topics=Topics(connection_timeout_seconds=2.0, keep_alive_seconds=0.3)))
     short = await node.open(caller("a"))
     extended = await node.open(caller("a", encoding=Encoding.SSE))
     number, secret = extended.stream.number, extended.events[0]["e"]["detail"]["secret"]

@@ -45,7 +45,7 @@ class Nodes:
 async def test_answers_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests at once share one question, and past the fresh answers of a second the last one; the next second has
     fresh ones again."""
-    monkeypatch.setattr(open_status, "KEPT_SECONDS", 0.3)
+    monkeypatch.setattr(open_status, "KEPT_SECONDS", 1.0)
     nodes, answers = Nodes(), SharedAnswers[int]()
     first = [asyncio.ensure_future(answers.get("a", nodes.ask)) for _ in range(3)]
     await asyncio.sleep(0)
