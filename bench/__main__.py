@@ -28,7 +28,7 @@ from bench.targets import judge, judge_kept
 
 _HERE = Path(__file__).parent
 _README = _HERE / "README.md"
-# The results of the scenarios of `_APART`, each of which takes about as long as all others.
+# The results of the scenario that is no part of a whole run, which stays within about 25 minutes without it.
 _KEPT = _HERE / "results" / "large.json"
 _APART = frozenset({"large"})
 _WHOLE = [name for name in SCENARIOS if name not in _APART]
