@@ -5,14 +5,17 @@ COPY scripts/fetch-clients scripts/
 RUN scripts/fetch-clients
 
 FROM python:3.13-slim AS build
+# `--build-arg EXTRA=tracing` builds an image with the packages of the setting `tracing`.
+ARG EXTRA
 WORKDIR /src
 RUN python -m venv /opt/recado
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements.lock requirements-tracing.lock pyproject.toml README.md LICENSE ./
 COPY clients/js clients/js
 COPY app app
 COPY scripts/fetch-clients scripts/build_hook.py scripts/
 COPY --from=clients /src/app/static/vendor app/static/vendor
-RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock \
+RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+        -r requirements${EXTRA:+-$EXTRA}.lock \
     && /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.13-slim

@@ -20,7 +20,6 @@ _SLOTS = 16384
 PLANNED_SHARE = 0.6
 #: Connections of one process: its share of 50,000 on a machine of four, and below the usual limit of open files.
 MOST_CONNECTIONS = 12_500
-_SECONDS = 900
 _SEED = 1
 _HOUR = 3600
 
@@ -142,17 +141,21 @@ def _server_seconds(costs: Costs, load: Load, processes: int) -> float:
 
 
 def _work(costs: Costs, load: Load, sizes: Sequence[int], processes: int) -> list[tuple[float, Pair]]:
-    """The rates a second of all that happens in these sites, each with its cost. Broadcasts come one by one."""
+    """The rates a second of all that happens in these sites, each with its cost."""
+    counts = {size: sizes.count(size) for size in set(sizes)}
+    return _steady_work(costs, load, sizes, processes) + [
+        (count * load.broadcasts_an_hour / _HOUR, costs.message(size, processes)) for size, count in counts.items()
+    ]
+
+
+def _steady_work(costs: Costs, load: Load, sizes: Sequence[int], processes: int) -> list[tuple[float, Pair]]:
+    """The same without messages to all devices of a site."""
     devices = sum(sizes)
     room = min(load.room_size, max(sizes, default=1))
-    work = [
+    return [
         (devices * load.connects_an_hour / _HOUR, costs.connect),
         (devices * load.unicasts_an_hour / _HOUR, costs.unicast),
         (devices * load.room_messages_an_hour / _HOUR / room, costs.message(room, processes)),
-    ]
-    counts = {size: sizes.count(size) for size in set(sizes)}
-    return work + [
-        (count * load.broadcasts_an_hour / _HOUR, costs.message(size, processes)) for size, count in counts.items()
     ]
 
 
@@ -176,14 +179,17 @@ def _shard_work(costs: Costs, load: Load, shards: int, processes: int) -> list[f
 
 
 def _backlog_seconds(costs: Costs, load: Load, shards: int, processes: int, shard: int, chance: random.Random) -> float:
-    """Play a quarter of an hour of one shard, second by second; the most work that waited at the end of one, in
-    seconds."""
+    """Play an hour of one shard, second by second; the most work that waited at the end of one, in seconds. The hour
+    begins with a message to all of the shard's largest site."""
     sizes = _sites_of_shards(load, shards)[shard]
-    work = _work(costs, load, sizes, processes)
-    backlog = most = 0.0
-    for _ in range(_SECONDS):
-        for rate, cost in work:
+    steady = _steady_work(costs, load, sizes, processes)
+    first = costs.message(max(sizes), processes).redis_us / 1e6 if load.broadcasts_an_hour else 0.0
+    backlog, most = first, 0.0
+    for _ in range(_HOUR):
+        for rate, cost in steady:
             backlog += _poisson(rate, chance) * cost.redis_us / 1e6
+        for _ in range(_poisson(len(sizes) * load.broadcasts_an_hour / _HOUR, chance)):
+            backlog += costs.message(chance.choice(sizes), processes).redis_us / 1e6
         backlog = max(0.0, backlog - 1.0)
         most = max(most, backlog)
     return most

@@ -22,6 +22,7 @@ PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
 
 #: Everybody may import these.
 LEAVES = {"app.clock", "app.config", "app.digests", "app.errors", "app.ids", "app.observe", "app.surrogates"}
+LEAVES |= {"app.tracing"}
 LEAVES |= {"app.json_depth", "app.socket_folder", "app.watched_tasks"}
 #: The modules of a protocol that decide; see `role_of` for the others.
 PROTOCOL = LEAVES | {"app.core", "app.transport", "app.socketio", "app.protocols"}
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "app.digests": {"app.surrogates"},
     "app.config": {"app.errors"},
     "app.observe": {"app.errors", "app.config"},
+    "app.tracing": {"app.errors", "app.config", "app.observe"},
     "app.core": LEAVES,
     "app.load": LEAVES | {"app.canary", "app.journal", "app.protocols"},
     "app.canary": LEAVES,
@@ -101,6 +103,8 @@ HOMES = {
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
+    "opentelemetry": {"app.tracing.export"},
+    "requests": {"app.tracing.export"},
     "obstore": {"app.protocols.messenger.files.s3_parts"},
     "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
     | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}

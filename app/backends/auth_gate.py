@@ -5,6 +5,7 @@ Knows nothing of HTTP: the caller that passes reports the outcome of its request
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -44,12 +45,29 @@ class AuthGate:
         self, site: Site, counts: BackendCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._site = site.name
-        self._counts = counts
+        self.counts = counts
         self._breaker = breaker or Breaker()
         self._wait_seconds = wait_seconds
         self.concurrency = site.auth_concurrency
-        # A semaphore is fair, and survives the cancellation of a waiter.
-        self._places = asyncio.Semaphore(self.concurrency)
+        self._free = self.concurrency
+        #: The callers that wait for a place, the longest first.
+        self._row: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a caller may pass without a wait, and would be no probe."""
+        return self._free > 0 and not self._row and self._breaker.state is BreakerState.CLOSED
+
+    def enter(self) -> None:
+        """Passes the open gate; `leave` ends that."""
+        self._free -= 1
+        self.counts.auths_in_flight += 1
+
+    def leave(self, outcome: AuthOutcome) -> None:
+        """Ends the passage of `enter`."""
+        self.counts.auths_in_flight -= 1
+        self._report(Passage.ORDINARY, outcome)
+        self._give_place()
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[AuthOutcome]:
@@ -59,46 +77,67 @@ class AuthGate:
         try:
             passage = self._admit()
             outcome = AuthOutcome()
-            self._counts.auths_in_flight += 1
+            self.counts.auths_in_flight += 1
             try:
                 yield outcome
             finally:
-                self._counts.auths_in_flight -= 1
+                self.counts.auths_in_flight -= 1
                 self._report(passage, outcome)
         finally:
-            self._places.release()
+            self._give_place()
 
     def _refuse_while_down(self) -> None:
         """Refuses now, instead of when the turn comes."""
         if self._breaker.refuses(monotonic()):
-            self._counts.auths["not asked"] += 1
+            self.counts.auths["not asked"] += 1
             raise AuthRefused(DOWN)
 
     async def _wait_for_turn(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
+        if self._free > 0 and not self._row:
+            self._free -= 1
             return
-        if self._counts.auths_waiting >= MAX_WAITING:
-            self._counts.auths["too many"] += 1
+        if self.counts.auths_waiting >= MAX_WAITING:
+            self.counts.auths["too many"] += 1
             raise AuthRefused(BUSY)
         began_at = monotonic()
-        self._counts.auths_waiting += 1
+        self.counts.auths_waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await self._places.acquire()
+                await self._place()
         except TimeoutError:
-            self._counts.auths["too many"] += 1
+            self.counts.auths["too many"] += 1
             raise AuthRefused(BUSY) from None
         finally:
-            self._counts.auths_waiting -= 1
-            self._counts.auth_wait_seconds.observe(monotonic() - began_at)
+            self.counts.auths_waiting -= 1
+            self.counts.auth_wait_seconds.observe(monotonic() - began_at)
+
+    async def _place(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._row[turn] = None
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._row.pop(turn, None)
+            if not turn.cancelled():
+                # The place came at the same moment.
+                self._give_place()
+            raise
+
+    def _give_place(self) -> None:
+        """Hands a place to the caller that has waited longest."""
+        while self._row:
+            turn, _ = self._row.popitem(last=False)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def _admit(self) -> Passage:
         before = self._breaker.state
         passage = self._breaker.admit(monotonic())
         self._tell_change(before)
         if passage is Passage.REFUSED:
-            self._counts.auths["not asked"] += 1
+            self.counts.auths["not asked"] += 1
             raise AuthRefused(DOWN)
         return passage
 
@@ -115,7 +154,7 @@ class AuthGate:
     def _tell_change(self, before: BreakerState) -> None:
         state = self._breaker.state
         if state is not before:
-            self._counts.auth_breaker = _SHOWN_AS[state]
+            self.counts.auth_breaker = _SHOWN_AS[state]
             pause = self._breaker.pause_seconds if state is BreakerState.OPEN else None
             # A warning, not an error: the tenant's backend is down, not this server.
             _log.warning("auth breaker", site=self._site, state=state.value, pause_seconds=pause)

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from app.backends.exact_pool import ExactPool
 from app.backends.exchange import BackendError
 from app.backends.figures import BackendCounts
 from app.backends.site_pools import SitePools
@@ -57,7 +58,7 @@ class JwksCache(Generic[_T]):
     ) -> None:
         """`read` makes a set of the answer, or raises RecadoError with the reason; `timeout_seconds` is for the whole
         of a request."""
-        self._pools = SitePools(timeout_seconds)
+        self._pools = SitePools(timeout_seconds, ExactPool)
         self._read = read
         self._counts = counts or Counts()
         self._clock = clock

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import zlib
+from collections.abc import Callable
 from functools import partial
 
 import httpx
@@ -19,6 +20,51 @@ _ZLIB = frozenset((b"gzip", b"x-gzip", b"deflate"))
 
 _REASONS: exchange.Reasons = {**exchange.REASONS, httpx.InvalidURL: "the URL is not usable"}
 _new_wire = partial(LeanWire, MAX_ANSWER_BYTES)
+
+
+#: Gets the end of an exchange; see `LeanPool.exchange_at_once`.
+End = Callable[[BackendAnswer | BackendError | None], None]
+
+
+class IdleExchange:
+    """An exchange on a connection that was idle: without a task. Lives until its end."""
+
+    __slots__ = ("_end", "_timer", "_wire", "_wires")
+
+    def __init__(self, wires: LeanWires, wire: LeanWire, request: bytes, seconds: float, end: End) -> None:
+        self._wires, self._wire = wires, wire
+        self._end: End | None = end
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_out)
+        wire.ask_for(request, self._receive)
+
+    def stop(self) -> End | None:
+        """Gives the exchange up; `end` is not called any more."""
+        end, self._end = self._end, None
+        self._timer.cancel()
+        self._wires.drop(self._wire)
+        return end
+
+    def _time_out(self) -> None:
+        end = self.stop()
+        if end is not None:
+            end(BackendError("timed out", "TimeoutError", was_answered=False))
+
+    def _receive(self, outcome: WireAnswer | BackendError) -> None:
+        end, self._end = self._end, None
+        if end is None:
+            return
+        self._timer.cancel()
+        if isinstance(outcome, BackendError):
+            self._wires.drop(self._wire)
+            end(outcome if self._wire.has_read else None)
+            return
+        self._wires.keep(self._wire)
+        try:
+            answer = _answer_of(outcome)
+        except BackendError as error:
+            end(error)
+        else:
+            end(answer)
 
 
 class LeanPool:
@@ -40,9 +86,23 @@ class LeanPool:
             request = head_of(method.encode(), target, headers) + content
             async with self._places:
                 answer = await self._wires_to(origin).ask(request, method in _IDEMPOTENT)
-            return BackendAnswer(answer.status, body_of(answer) if answer.status == 200 else b"")
+            return _answer_of(answer)
         except tuple(_REASONS) as error:
             raise BackendError(reason_of(error, _REASONS), exchange.cause_of(error), was_answered=False) from None
+
+    def exchange_at_once(self, url: str, headers: list[Header], seconds: float, end: End) -> "IdleExchange | None":
+        """Sends a GET on an idle connection; None when there is none. `end` is called with the answer or the error, or
+        with None when the other side had closed the connection: then the request may be sent again. After so many
+        seconds the exchange has failed."""
+        try:
+            origin, target, host = parse(url)
+        except httpx.InvalidURL:
+            return None
+        wires = self._wires if origin == self._origin else None
+        wire = None if wires is None else wires.take()
+        if wires is None or wire is None:
+            return None
+        return IdleExchange(wires, wire, head_of(b"GET", target, [(b"host", host), *headers]), seconds, end)
 
     async def close(self) -> None:
         """See `BackendPool`."""
@@ -58,11 +118,15 @@ class LeanPool:
         return self._wires
 
 
+def _answer_of(answer: WireAnswer) -> BackendAnswer:
+    """Raises BackendError."""
+    return BackendAnswer(answer.status, body_of(answer) if answer.status == 200 else b"")
+
+
 def body_of(answer: WireAnswer) -> bytes:
     """The body without its Content-Encoding. Raises BackendError."""
-    encoding = next(
-        (value.strip().lower() for name, value in answer.headers if name.lower() == b"content-encoding"), b""
-    )
+    encodings = [value for name, value in answer.headers if name.lower() == b"content-encoding"]
+    encoding = encodings[0].strip().lower() if encodings else b""
     body = answer.body
     if not answer.is_whole:
         raise BackendError(f"answer longer than {MAX_ANSWER_BYTES} bytes", "AnswerTooLong")

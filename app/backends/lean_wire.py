@@ -1,6 +1,8 @@
 """`LeanWire`: one connection that carries one exchange of HTTP/1.1 at a time, read by httptools."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import httptools
 from msgspec import Struct
@@ -35,7 +37,9 @@ class LeanWire(asyncio.Protocol):
         self._max_body_bytes = max_body_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[WireAnswer] | None = None
+        #: Gets the answer, or the error, of the exchange under way.
+        self._receive: Receive | None = None
+        self._outcome: WireAnswer | BackendError | None = None
         #: Set while the peer reads more slowly than `write` brings.
         self._drained: asyncio.Future[None] | None = None
         self._has_length = False
@@ -44,17 +48,22 @@ class LeanWire(asyncio.Protocol):
 
     def ask(self, request: bytes) -> "asyncio.Future[WireAnswer]":
         """Sends a request, or its begin; the future gets its answer, or a BackendError."""
+        waiter: asyncio.Future[WireAnswer] = asyncio.get_running_loop().create_future()
+        self.ask_for(request, partial(_settle, waiter))
+        return waiter
+
+    def ask_for(self, request: bytes, receive: "Receive") -> None:
+        """Sends a request, or its begin; `receive` is called with its answer, or a BackendError, once."""
         assert self._transport is not None, "a connection is asked once it is made"
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._receive = receive
         self.has_read = False
         self._wire_bytes = self._interim = 0
         self._begin_answer()
-        waiter = self._waiter
         if self.is_open:
             self._transport.write(request)
         else:
             self._fail("connection failed", "ConnectionClosed")
-        return waiter
+            self._deliver()
 
     async def write(self, data: bytes) -> None:
         """Sends more of a request, and waits until the peer reads it."""
@@ -78,7 +87,7 @@ class LeanWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a part of the answer. Bytes that nobody has asked for end the connection."""
-        if self._waiter is None:
+        if self._receive is None:
             # Also those that no answer begins with: empty lines, and interim answers without end.
             self.close()
             return
@@ -90,10 +99,11 @@ class LeanWire(asyncio.Protocol):
             self.close()
         except httptools.HttpParserError as error:
             self._fail("not an HTTP answer", type(error).__name__)
-        if self._waiter is not None:
+        if self._outcome is None:
             self._check_bounds()
         elif self._has_begun:
             self.close()
+        self._deliver()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange under way. A body without a length ends with its connection (RFC 9112, 6.3)."""
@@ -102,6 +112,7 @@ class LeanWire(asyncio.Protocol):
         if exc is None and self._has_head and not self._has_length:
             self._end(is_last=True)
         self._fail("connection failed", cause_of(exc or ConnectionResetError()))
+        self._deliver()
 
     def pause_writing(self) -> None:
         """Hold `write` back."""
@@ -166,15 +177,31 @@ class LeanWire(asyncio.Protocol):
     def _end(self, is_last: bool) -> None:
         if is_last:
             self.close()
-        if self._waiter is None:
-            return
-        waiter, self._waiter = self._waiter, None
-        self._has_begun = False
-        if not waiter.done():
-            waiter.set_result(WireAnswer(self._status, self._headers, b"".join(self._body), not self._is_too_long()))
+        if self._receive is not None and self._outcome is None:
+            self._has_begun = False
+            body = b"".join(self._body)
+            self._outcome = WireAnswer(self._status, self._headers, body, not self._is_too_long())
 
     def _fail(self, reason: str, cause: str) -> None:
         self.close()
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(BackendError(reason, cause, was_answered=False))
+        if self._receive is not None and self._outcome is None:
+            self._outcome = BackendError(reason, cause, was_answered=False)
+
+    def _deliver(self) -> None:
+        """Tell the outcome. Not within a call of the parser, which would take an error there for one of the answer."""
+        receive, outcome = self._receive, self._outcome
+        if receive is not None and outcome is not None:
+            self._receive = self._outcome = None
+            receive(outcome)
+
+
+Receive = Callable[[WireAnswer | BackendError], None]
+
+
+def _settle(waiter: "asyncio.Future[WireAnswer]", outcome: WireAnswer | BackendError) -> None:
+    if waiter.done():
+        return
+    if isinstance(outcome, BackendError):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)

@@ -50,7 +50,7 @@ class LeanWires:
 
         Raises BackendError, and what `connect` raises. Has no time-out: the caller cancels it.
         """
-        wire = self._take()
+        wire = self.take()
         if wire is not None:
             try:
                 return await self._ask(wire, request)
@@ -62,7 +62,7 @@ class LeanWires:
 
     async def open(self) -> LeanWire:
         """A connection for one exchange of the caller's own, behind which it calls `keep` or `drop`."""
-        return self._take() or await self._make()
+        return self.take() or await self._make()
 
     def keep(self, wire: LeanWire) -> None:
         """Keeps a connection whose exchange has ended, if it is open."""
@@ -86,7 +86,8 @@ class LeanWires:
         while self._all:
             self._all.pop().close()
 
-    def _take(self) -> LeanWire | None:
+    def take(self) -> LeanWire | None:
+        """A connection that is idle, for one exchange of the caller's own; see `open`."""
         while self._idle:
             wire = self._idle.pop()
             if wire.is_open:
@@ -166,5 +167,5 @@ def parse(url: str) -> tuple[Origin, bytes, bytes]:
 
 def head_of(method: bytes, target: bytes, headers: list[Header]) -> bytes:
     """The head of a request."""
-    lines = [b"%b %b HTTP/1.1" % (method, target), *(b"%b: %b" % header for header in headers), b"", b""]
+    lines = [b"%b %b HTTP/1.1" % (method, target), *[b"%b: %b" % header for header in headers], b"", b""]
     return b"\r\n".join(lines)

@@ -3,33 +3,35 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from app.backends.exact_pool import ExactPool, default_context
+from app.backends.exact_pool import default_context
 from app.backends.exchange import BackendAnswer, BackendError, BackendPool, Header
 
-_HEADERS = [(b"accept", b"application/json"), (b"user-agent", b"recado")]
+#: The headers of ours, where a caller does not set them.
+HEADERS = [(b"accept", b"application/json"), (b"user-agent", b"recado")]
 
-PoolKind = Callable[[ssl.SSLContext], BackendPool]
+_Pool = TypeVar("_Pool", bound=BackendPool)
 
 
-class SitePools:
+class SitePools(Generic[_Pool]):
     """A pool for each site, so that a slow backend delays its own site alone.
 
     Lives as long as the adapter that owns it, which calls `aclose`.
     """
 
-    def __init__(self, timeout_seconds: float, kind: PoolKind = ExactPool) -> None:
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, timeout_seconds: float, kind: Callable[[ssl.SSLContext], _Pool]) -> None:
+        self.timeout_seconds = timeout_seconds
         self._kind = kind
-        self._pools: dict[str, BackendPool] = {}
+        self._pools: dict[str, _Pool] = {}
 
     async def exchange(
         self, site: str, method: str, url: str, headers: list[Header], content: bytes = b""
     ) -> BackendAnswer:
         """Sends the request and reads the answer; a redirect is an answer like any other. Raises BackendError."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._pool(site).exchange(method, url, _with_own(headers), content)
+            async with asyncio.timeout(self.timeout_seconds):
+                return await self.of(site).exchange(method, url, _with_own(headers), content)
         except TimeoutError:
             raise BackendError("timed out", "TimeoutError", was_answered=False) from None
 
@@ -39,7 +41,8 @@ class SitePools:
         for pool in pools.values():
             await pool.close()
 
-    def _pool(self, site: str) -> BackendPool:
+    def of(self, site: str) -> _Pool:
+        """The pool of a site."""
         pool = self._pools.get(site)
         if pool is None:
             pool = self._pools[site] = self._kind(default_context())
@@ -49,4 +52,4 @@ class SitePools:
 def _with_own(headers: list[Header]) -> list[Header]:
     """The headers, and those of ours that are not among them."""
     given = {name for name, _ in headers}
-    return [*(one for one in _HEADERS if one[0] not in given), *headers]
+    return [*(one for one in HEADERS if one[0] not in given), *headers]

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from app.backends.exact_pool import ExactPool
 from app.backends.exchange import BackendError, authorization
 from app.backends.figures import BackendCounts
 from app.backends.site_pools import SitePools
@@ -39,7 +40,7 @@ class HttpUserUpdates:
     """The port UserUpdates over HTTP. Lives as long as the server, which calls `aclose`."""
 
     def __init__(self, timeout_seconds: float, counts: Counts | None = None) -> None:
-        self._pools = SitePools(timeout_seconds)
+        self._pools = SitePools(timeout_seconds, ExactPool)
         self._counts = counts or Counts()
         self._waiting: dict[str, deque[_Update]] = {}
         self._workers: dict[str, set[asyncio.Task[None]]] = {}

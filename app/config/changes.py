@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from app.config.keys import EngineSection, EnvironmentKeys, FlakeIdSection, RedisSection
+from app.config.keys import EngineSection, EnvironmentKeys, FlakeIdSection, RedisSection, TracingSection
 from app.config.section import Section
 from app.config.settings import Config, Site
 
 #: The sections of an environment whose keys are settings of the server by themselves.
-_SECTIONS: dict[str, type[Section]] = {"redis": RedisSection, "flakeid": FlakeIdSection, "io": EngineSection}
+_SECTIONS: dict[str, type[Section]] = {
+    "redis": RedisSection,
+    "flakeid": FlakeIdSection,
+    "io": EngineSection,
+    "tracing": TracingSection,
+}
 
 
 class Changes(Struct, frozen=True):
@@ -42,6 +47,12 @@ def changes_between(running: Config, read: Config) -> Changes:
         sorted({_KEYS.get(name, name) for name in _settings_between(running, read)}),
         sorted(name for name in read.sites if name in running.sites and name not in of_files),
     )
+
+
+def become(site: Site, other: Site) -> None:
+    """Gives a site the settings of another value: each part that holds the site sees them at its next look."""
+    for name in Site.__struct_fields__:
+        structs.force_setattr(site, name, getattr(other, name))
 
 
 def _settings_between(running: Config, read: Config) -> Iterator[str]:

@@ -84,6 +84,11 @@ MAX_ROOM_PATTERN = 1_000
 #: The highest value of `presence.members`. A node keeps so many users of each watched room.
 MAX_LISTED_MEMBERS = 1_000
 
+#: The headers of a request to the collector of spans, and the highest value of `tracing.queue`.
+MOST_TRACING_HEADERS = 20
+MAX_TRACING_QUEUE = 100_000
+
+_HeaderName = Annotated[str, matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z", "the name of an HTTP header")]
 _RoomPattern = Annotated[str, Meta(min_length=1, max_length=MAX_ROOM_PATTERN)]
 
 #: The characters of an operator's password.
@@ -282,6 +287,28 @@ class FlakeIdSection(Section):
     worker: _NodePart | None = None
 
 
+class TracingSection(Section):
+    """`tracing:`. Its repr has no secret."""
+
+    trace_endpoint: HttpUrl | None = field(name="endpoint", default=None)
+    trace_headers: Annotated[dict[_HeaderName, HeaderText], Meta(max_length=MOST_TRACING_HEADERS)] | None = field(
+        name="headers", default=None
+    )
+    trace_sample: Annotated[float, Meta(ge=0, le=1)] | None = field(name="sample", default=None)
+    trace_service: Annotated[str, Meta(min_length=1, max_length=200)] | None = field(name="service", default=None)
+    trace_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] | None = field(name="timeout", default=None)
+    trace_queue: Annotated[int, Meta(ge=100, le=MAX_TRACING_QUEUE)] | None = field(name="queue", default=None)
+
+    @property
+    def lacks_endpoint(self) -> bool:
+        """Whether other keys say something without it."""
+        plain = Config()
+        return self.trace_endpoint is None and any(one != getattr(plain, name) for name, one in self.given().items())
+
+    def __repr__(self) -> str:
+        return "TracingSection()"
+
+
 class EngineSection(Section):
     """`io:`, Engine.IO's own settings, in its own spelling."""
 
@@ -316,6 +343,7 @@ class EnvironmentKeys(SharedKeys):
     cluster: ClusterSection | None = None
     tls: TlsSection | None = None
     canary: bool | None = None
+    tracing: TracingSection | None = None
     console: ConsoleSection | bool | None = None
 
 

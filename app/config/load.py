@@ -163,6 +163,8 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
     config = Config(environment=environment)
     if blocks:
         given = blocks[environment].given()
+        if "tracing" in given and given["tracing"].lacks_endpoint:
+            mistakes.add(f"{source.place('tracing.endpoint')}: is missing")
         # In the settings `mounts` is a mapping, and `console` is never a word, but a section.
         mounts: Section | None = given.pop("mounts", None)
         if isinstance(is_on := given.get("console"), bool):
@@ -171,10 +173,9 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
         with mistakes.noted():
             config = _overlay(config, _mounts(mounts.given(), source.place("mounts")) if mounts else {})
     config = _overlay(config, variables)
-    with mistakes.noted():
-        _check_cluster(config, source)
-    with mistakes.noted():
-        _check_tls(config, source)
+    for check in (_check_cluster, _check_tls):
+        with mistakes.noted():
+            check(config, source)
     if config.console.operator is not None and config.console.operator_password is None:
         # A password alone is for `recado operator`.
         mistakes.add(f"{source.place('console.operator_password')}: is missing, expected it beside console.operator")

@@ -1,12 +1,10 @@
-"""The settings as values, with their defaults and units.
-
-Knows no files, YAML or environment variables: `app.config.load` fills the settings in.
-"""
+"""The settings as values, with their defaults and units. Knows no files, YAML or environment variables:
+`app.config.load` fills the settings in."""
 
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
@@ -300,12 +298,6 @@ class Site(Struct, frozen=True, kw_only=True):
         return f"Site({self.name!r})"
 
 
-def become(site: Site, other: Site) -> None:
-    """Gives a site the settings of another value: each part that holds the site sees them at its next look."""
-    for name in Site.__struct_fields__:
-        structs.force_setattr(site, name, getattr(other, name))
-
-
 class Config(Struct, frozen=True, kw_only=True):
     """All settings of the server. Lives as long as the process; its repr holds no secret."""
 
@@ -361,6 +353,15 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 1
     #: Whether each node sends itself a message every 10 s.
     canary: bool = True
+    #: The URL of the collector of spans over OTLP/HTTP; None: there are none. Its query and the headers may be secret.
+    trace_endpoint: str | None = None
+    trace_headers: dict[str, str] = {}
+    #: The share of the requests without a `traceparent` that begin a trace.
+    trace_sample: float = 1.0
+    trace_service: str = "recado"
+    #: For handing spans to the collector, with all retries; and the spans that may wait for it.
+    trace_timeout_seconds: float = 10.0
+    trace_queue: int = 10_000
     #: The parts of a node share this mapping. It changes while the node serves, see `app/node/served_sites.py`.
     sites: dict[str, Site] = {}
 

@@ -44,7 +44,11 @@ def room_texts(rooms: Iterable[Room]) -> list[str]:
 
 def are_within_bounds(rooms: Sequence[str]) -> bool:
     """Whether a connection may have these rooms, by their number and their length."""
-    return len(rooms) <= MAX_ROOMS and all(len(encode_text(room)) <= MAX_ROOM_BYTES for room in rooms)
+    if len(rooms) > MAX_ROOMS:
+        return False
+    # No character has more than four bytes.
+    long = [room for room in rooms if len(room) * 4 > MAX_ROOM_BYTES]
+    return not long or all(len(encode_text(room)) <= MAX_ROOM_BYTES for room in long)
 
 
 def is_user_room(site: Site, room: str) -> bool:
@@ -54,7 +58,8 @@ def is_user_room(site: Site, room: str) -> bool:
 
 def user_rooms(site: Site, rooms: Iterable[str]) -> list[str]:
     """The user rooms among the rooms of a connection, each once, in their order."""
-    return [room for room in dict.fromkeys(rooms) if is_user_room(site, room)]
+    prefix, public = site.user_room_prefix, site.public_channel
+    return [room for room in dict.fromkeys(rooms) if room == public or (prefix and room.startswith(prefix))]
 
 
 def room_names(rooms: Iterable[str]) -> list[str]:

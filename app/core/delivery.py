@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain
 
 import structlog
 
@@ -19,6 +18,7 @@ from app.core.follow_up import FollowUp
 from app.core.hub import Hub, SiteConnections
 from app.core.leavings import Leavings
 from app.core.limits import check_message
+from app.core.loop_turn import LoopTurn
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.openings import OpeningTurns
 from app.core.ports import (
@@ -63,6 +63,7 @@ class Delivery:
         # One bound method for all connections: a new one for each would cost 64 bytes a connection.
         self._on_batch_ack = self._continue_replay
         self._numbers, self._turns = itertools.count(1), OpeningTurns()
+        self._bus_turn = LoopTurn()
         self._errands = Errands(store.is_away)
         self._leavings: dict[str, Leavings] = {}
         self._audiences: dict[str, Audiences] = {}
@@ -75,7 +76,7 @@ class Delivery:
         """Takes messages and connections of one more site."""
         self.hub.add(site)
         counts = self._counts.of(site.name)
-        acks = AckBuffer(site, self._store, self._resync_caller(site), counts, self.hub[site].has_written)
+        acks = AckBuffer(site, self._store, partial(self._ack_out_of_turn, site), counts, self.hub[site].has_written)
         acks.on_applied = lambda groups: self.on_acked(site, groups)
         self._acks[site.name], leave = acks, partial(self._store.leave, site)
         self._leavings[site.name] = Leavings(self._errands, site.name, leave, self.hub[site].rooms.__contains__)
@@ -183,6 +184,7 @@ class Delivery:
         if message.notice:
             self._notice(connections, message)
         elif message.audience is None:
+            message.is_first = self._bus_turn.take_first()
             connections.deliver(message)
             self._acks[site].note_live(message)
         elif audiences := self._audiences.get(message.audience.protocol):
@@ -225,17 +227,17 @@ class Delivery:
     async def _open_device(
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
-        site = connection.site
-        connections = self.hub[site]
+        connections = self.hub[site := connection.site]
         # The acks of the device's last connection go first: otherwise the batch brings their messages again.
         self._acks[site.name].flush()
         connection.epoch = connections.epoch
         with connections.strays.kept() as kept:
             registration = await self._register(connection, device_id, rooms)
-            connection.handles = tuple(device.handle for device in registration.devices)
+            devices = registration.devices
+            connection.handles = tuple([device.handle for device in devices])
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
-                is_lost = connections.add(connection) or any(device.is_lost for device in registration.devices)
+                is_lost = connections.add(connection) or True in [device.is_lost for device in devices]
                 if kept.has_gap:
                     connection.miss()
                 withdrawn = connections.withdrawn_meanwhile(connection)
@@ -243,14 +245,15 @@ class Delivery:
             self._errands.start(self._disconnect(connection))
             return
         greet()
-        for id in chain.from_iterable(device.withdrawn for device in registration.devices):
-            connection.receiver.send_withdrawn(id)
+        for device in devices:
+            for id in device.withdrawn:
+                connection.receiver.send_withdrawn(id)
         if is_lost:
             self._send_resync(connection, "due", registration.last_seq)
         # Writing may have closed the connection.
         if connection.phase is ConnectionPhase.FETCHING:
-            parts = [(device.handle, device.waiting) for device in registration.devices]
-            self._count_batches(site, (device.waiting for device in registration.devices))
+            self._count_batches(site, [device.waiting for device in devices])
+            parts = [(device.handle, device.waiting) for device in devices]
             connection.begin(registration.last_seq, parts)
             for seq, id, handle in withdrawn:
                 connection.withdraw(seq, id, handle)
@@ -282,8 +285,7 @@ class Delivery:
             raise
         if connection.phase is not ConnectionPhase.CLOSED:
             greet()
-        if connection.phase is not ConnectionPhase.CLOSED:
-            connection.go_live(0)
+        connection.go_live(0)
 
     def _end(self, connection: Connection) -> None:
         if connection.phase is not ConnectionPhase.CLOSED:
@@ -387,12 +389,9 @@ class Delivery:
         self._counts.of(connection.site.name).resyncs[reason] += 1
         _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 
-    def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
-        def resync(handle: bytes) -> None:
-            for connection in self.hub[site].connections_of(handle):
-                self._send_resync(connection, "ack out of turn", connection.last_seq)
-
-        return resync
+    def _ack_out_of_turn(self, site: Site, handle: bytes) -> None:
+        for connection in self.hub[site].connections_of(handle):
+            self._send_resync(connection, "ack out of turn", connection.last_seq)
 
     def _settle(self, connection: Connection, last_seq: int) -> None:
         """The `_resync` has arrived: the next connect does not repeat it."""

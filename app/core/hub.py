@@ -16,7 +16,7 @@ import structlog
 from app.clock import now_ms
 from app.config.settings import Site
 from app.core.catch_up import is_within_bounds
-from app.core.connection import Connection, ConnectionPhase
+from app.core.connection import Connection, ConnectionPhase, deliver_to
 from app.core.message import LiveMessage
 from app.observe.counts import Counts, SiteCounts
 
@@ -166,12 +166,8 @@ class SiteConnections:
         self._counts.deliveries += len(message.recipients)
         self.strays.keep(message)
         devices = self._devices
-        for handle in message.recipients:
-            for connection in devices.get(handle, ()):
-                try:
-                    connection.deliver(message)
-                except Exception:
-                    self._fault(connection)
+        found = filter(None, map(devices.get, message.recipients))
+        deliver_to(chain.from_iterable(found), message, self._fault)
         for handle in message.resync_recipients:
             for connection in devices.get(handle, ()):
                 self._resync(connection, message.seq)
@@ -278,12 +274,7 @@ class SiteConnections:
         connections = list(recipients)
         self._counts.bus_messages += 1
         self._counts.deliveries += len(connections)
-        for connection in connections:
-            if connection.phase is ConnectionPhase.LIVE:
-                try:
-                    connection.deliver(message)
-                except Exception:
-                    self._fault(connection)
+        deliver_to(connections, message, self._fault)
 
     def _fault(self, connection: Connection) -> None:
         """A receiver has failed. The other recipients get the message; this client connects again and replays it."""

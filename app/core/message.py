@@ -84,6 +84,7 @@ class LiveMessage:
         "body",
         "encoded",
         "id",
+        "is_first",
         "notice",
         "recipients",
         "resync_recipients",
@@ -112,12 +113,14 @@ class LiveMessage:
         self.rooms = rooms
         #: Set when the message is for an audience, and not for devices or rooms.
         self.audience: Audience | None = None
+        #: Whether it is the first message of its turn of the loop: it is written at once, and does not wait for others.
+        self.is_first = False
         #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
         #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'; or of an
         #: event that is kept nowhere: 'whisper'. The `recipients` are the devices that it is about.
         self.notice = ""
-        #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
+        #: The encoded message by class of receiver, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}
 
     def __repr__(self) -> str:

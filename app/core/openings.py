@@ -28,7 +28,7 @@ class _Places(asyncio.Semaphore):
         self.waiting = 0
 
 
-class _Opening:
+class _OpeningTurn:
     """The turn of one connection, for one `async with`."""
 
     __slots__ = ("_connection", "_end", "_turns")
@@ -62,10 +62,10 @@ class OpeningTurns:
         self._wait_seconds = wait_seconds
         self._sites: dict[str, _Places] = {}
 
-    def of(self, connection: Connection, end: Callable[[Connection], None]) -> _Opening:
+    def of(self, connection: Connection, end: Callable[[Connection], None]) -> _OpeningTurn:
         """The context in which a connection is registered. Raises StoreUnavailable when its turn does not come in time;
         then it has called `end`."""
-        return _Opening(self, connection, end)
+        return _OpeningTurn(self, connection, end)
 
     async def take(self, site: str) -> None:
         """Waits for a turn of the site, which ends with `release`. Raises StoreUnavailable when it does not come."""

@@ -289,11 +289,7 @@ class Receiver(Protocol):
     raises."""
 
     def encode(self, message: LiveMessage) -> Any:
-        """The message in the form that `send` takes; called once per message and `encoding_key`."""
-
-    @property
-    def encoding_key(self) -> object:
-        """Connections with an equal key share the result of `encode`."""
+        """The message in the form that `send` takes; called once per message and class of receivers, which share it."""
 
     @property
     def send(self) -> Callable[[Any], None]:

@@ -10,7 +10,6 @@ from collections import ChainMap
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from itertools import chain
 from typing import Any
 
@@ -32,6 +31,7 @@ from app.config.settings import CANARY_SITE, Config, Site
 from app.console.protocol import CONSOLE
 from app.core.delivery import Delivery
 from app.core.limits import Limits
+from app.core.traced_listener import TracedListener
 from app.errors import ConfigError
 from app.ids import FlakeIds
 from app.journal import figures as journal_figures
@@ -57,6 +57,7 @@ from app.observe.loop_lag import LoopLag
 from app.observe.metric import Metric
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
+from app.observe.versions import versions
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.reading import new_reading_pool
 from app.redis.address import Location, read_redis_url
@@ -71,14 +72,15 @@ from app.socketio.ports import Place
 from app.socketio.repeats import FREE, Repeats
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
-from app.store.bus import Bus
 from app.store.node_calls import NodeCalls
 from app.store.nodes import Node, new_node_id
 from app.store.originals import Originals
 from app.store.places import RedisPlaces
-from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
+from app.store.traced import new_bus, new_queues
+from app.tracing import figures as tracing_figures
+from app.tracing.load import check_tracing_packages, open_tracing
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
@@ -104,9 +106,11 @@ class Services:
         self.node_id = node = new_node_id()
         sites = config.sites.values()
         self._ids = FlakeIds(0, 0)  # they move to the leased place before the first message is accepted
-        queues = RedisQueues(redis, node, config.max_body_bytes, config.journal_url is not None)
+        self._tracing = tracing = open_tracing(config, node, counts)
+        queues = new_queues(redis, node, config.max_body_bytes, config.journal_url is not None, tracing)
         self.delivery = Delivery(sites, queues, counts)
-        self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
+        listener = self.delivery if tracing is None else TracedListener(self.delivery, tracing)
+        self.bus = new_bus(redis, node, listener, counts, sites, tracing)
         self.bus.on_seq = queues.note_seq
         self.bus.faults = counts.faults
         self.limits = Limits(RedisSeats(redis, node), counts, self.delivery.new_errands())
@@ -116,8 +120,8 @@ class Services:
         )
         self._reading, self._calls = new_reading_pool(), NodeCalls(redis, node)
         parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
-        heard = (self.bus.hook_wakes, self.bus.presence_changes)
-        self._offered = offered = NodeServices(config, node, *parts, self._reading, self._calls, *heard)
+        more = (self._reading, self._calls, self.bus.hook_wakes, self.bus.presence_changes)
+        self._offered = offered = NodeServices(config, node, *parts, *more, is_traced=tracing is not None)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         self.socket_server = SocketServer(
@@ -138,17 +142,9 @@ class Services:
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self._journal = (Recorder(redis, node, counts, config.journal.backlog), WriterWatch(redis, counts))
         self._canary = _new_canary(config, node, counts, self.delivery)
-        tasks = current_tasks()
-        self.health = Health(
-            {
-                "redis": lambda: self.redis.is_available,
-                "bus": lambda: self.bus.is_hearing,
-                "tasks": lambda: tasks.are_whole,
-            },
-            self._notices(),
-        )
+        self.health = Health(self._checks(), self._notices())
         self._control = self._new_control(offered, slot)
-        info = NodeInfo(node, _version())
+        info = NodeInfo(node, versions().get("recado", "unknown"))
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
         self.served = self._new_served(counts)
@@ -211,6 +207,8 @@ class Services:
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
+        if self._tracing is not None:
+            stack.push_async_callback(self._tracing.close)
         if config.journal_url is not None:
             for part in self._journal:
                 # They end behind everything that ends connections.
@@ -246,6 +244,14 @@ class Services:
         self.dispatcher.serve_pages(self._pages())
         engine = self.socket_server.engine
         engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
+
+    def _checks(self) -> dict[str, Callable[[], bool]]:
+        tasks = current_tasks()
+        return {
+            "redis": lambda: self.redis.is_available,
+            "bus": lambda: self.bus.is_hearing,
+            "tasks": lambda: tasks.are_whole,
+        }
 
     def _notices(self) -> dict[str, Callable[[], bool]]:
         own = {} if self._canary is None else {"canary": lambda canary=self._canary: canary.is_well}
@@ -328,17 +334,9 @@ class Services:
 
 
 def _metrics_of(specs: Sequence[ProtocolSpec]) -> Iterable[Metric]:
-    of_parts = (backend_figures, journal_figures, canary_figures, tls_figures)
+    of_parts = (backend_figures, journal_figures, canary_figures, tls_figures, tracing_figures)
     own = (figures.METRICS, *(part.METRICS for part in of_parts))
     return chain(*own, *(spec.metrics for spec in specs))
-
-
-def _version() -> str:
-    try:
-        return metadata.version("recado")
-    except metadata.PackageNotFoundError:
-        # This is a checkout that was not installed.
-        return "unknown"
 
 
 def check_together(config: Config) -> None:
@@ -347,6 +345,7 @@ def check_together(config: Config) -> None:
         read_redis_url(config.redis_url)
     if config.journal_url is not None:
         read_database_url(config.journal_url)
+    check_tracing_packages(config)
     if config.workers > 1 and config.worker is not None:
         raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
 

@@ -4,6 +4,7 @@ Knows only paths. The builder passes the applications in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -47,12 +48,22 @@ class _Mount:
         return found
 
 
+class SocketServing(Protocol):
+    """The server of Socket.IO, as this module sees it."""
+
+    def serves_at_once(self, query: bytes) -> bool:
+        """Whether a call for a WebSocket with this query ends without waiting."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request or WebSocket."""
+
+
 class Dispatcher:
     """Lives as long as the server. Busy paths go straight to their endpoints, the rest through Starlette."""
 
     def __init__(
         self,
-        sockets: AsgiApp,
+        sockets: SocketServing,
         endpoints: Mapping[str, AsgiApp],
         applications: Mapping[str, AsgiApp],
         routes: Sequence[BaseRoute],
@@ -100,6 +111,15 @@ class Dispatcher:
         served.add(("http", ANY_REST), (application, {}))
         self._ports[port] = served
 
+    def serves_at_once(self, path: str, query: bytes) -> bool:
+        """Whether a call for this WebSocket ends without waiting, so that the transport needs no task for it."""
+        if self._ports or self._refuses_websockets or not self._is_socket_path(path):
+            return False
+        return self._sockets.serves_at_once(query)
+
+    def _is_socket_path(self, path: str) -> bool:
+        return (path + "/").startswith(_SOCKET_PATH) and path not in self._page_paths
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket."""
         path: str = scope.get("path", "")
@@ -110,7 +130,7 @@ class Dispatcher:
             await endpoint(scope, receive, send)
         elif self._refuses_websockets and kind == "websocket":
             await _refuse_websocket(send)
-        elif (path + "/").startswith(_SOCKET_PATH) and path not in self._page_paths:
+        elif self._is_socket_path(path):
             await self._sockets(scope, receive, send)
         elif (application := self._applications.get(path.split("/", 2)[1] if path.startswith("/") else "")) is not None:
             await application(scope, receive, send)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import structlog
 from msgspec import Struct
 
-from app.config.changes import Changes
-from app.config.settings import Config, Site, become
+from app.config.changes import Changes, become
+from app.config.settings import Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.observe.counts import Counts

@@ -4,7 +4,6 @@ Each event is one JSON line on stderr, or a readable line when stderr is a termi
 `structlog.get_logger(__name__)`. Below the level a call costs a look-up and formats nothing.
 """
 
-import contextlib
 import json
 import logging
 import re
@@ -68,12 +67,13 @@ def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | N
     output = stream or sys.stderr
     is_console = log_format == "console" or (log_format == "auto" and output.isatty())
     finish = _finish(is_console, colors=output.isatty())
+    own: list[Processor] = [_to_line] if not is_console else [drop_hidden, _begin, *finish]
     shared: list[Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
     ]
     structlog.configure(
-        processors=[drop_hidden, _begin, *finish],
+        processors=own,
         wrapper_class=_LevelledLogger,
         logger_factory=lambda *names: _NamedLogger(output, names[0] if names else "recado"),
         cache_logger_on_first_use=True,
@@ -194,13 +194,25 @@ def _tell(_: object, __: str, event: EventDict) -> EventDict:
 def _to_json(_: object, __: str, event: EventDict) -> str:
     """A structlog processor: one line of ASCII. msgspec is faster than the standard library, and every /send logs a
     line."""
-    with contextlib.suppress(UnicodeError):
+    try:
         return _encoder.encode(event).decode("ascii")
-    # Some readers end a line at other characters too, and half a surrogate pair is no Unicode: both are escaped.
-    return json.dumps(event, default=repr)
+    except UnicodeError:
+        # Some readers end a line at other characters too, and half a surrogate pair is no Unicode: both are escaped.
+        return json.dumps(event, default=repr)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
+
+
+def _to_line(logger: Any, method: str, event: EventDict) -> str:
+    """A structlog processor: all of the above, for our own lines, of which each connect and /send has one."""
+    event = _begin(logger, method, drop_hidden(logger, method, event))
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    event = mask_secrets(logger, method, event)
+    if _listeners:
+        _tell(logger, method, event)
+    return _to_json(logger, method, _add_time(logger, method, event))
 
 
 def _configure_libraries(output: TextIO, shared: list[Processor], finish: list[Processor]) -> None:

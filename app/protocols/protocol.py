@@ -76,6 +76,8 @@ class NodeServices(Struct, frozen=True):
     operations: list[Operation] = []
     #: Rooms in which a load test may run. A protocol with users and rooms of its own adds itself.
     load_rooms: list[LoadRooms] = []
+    #: Whether requests to /send may have spans.
+    is_traced: bool = False
 
 
 class SiteEnding(Struct, frozen=True):

@@ -10,7 +10,7 @@ from app.core.connection import Connection, ConnectionPhase
 from app.core.live import ConnectionFacts, Measures
 from app.core.message import LiveMessage
 from app.core.seat import NO_SEAT
-from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_packet import EncodedPacket, PacketReceiver
 
 
 class LinkSession(Protocol):
@@ -37,6 +37,7 @@ class DeviceLink(Protocol):
     """One namespace of one client, as it is written to; see `NamespaceConnection`."""
 
     send_encoded: Callable[[EncodedPacket], None]
+    receiver: PacketReceiver | None
 
     @property
     def session(self) -> LinkSession:
@@ -65,9 +66,6 @@ class DeviceReceiver:
         "send",
     )
 
-    #: All connections of a site share one encoding of each message.
-    encoding_key = "sites"
-
     def __init__(self, link: DeviceLink, prefix: bytes, with_ack: bool) -> None:
         """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
         self._link = link
@@ -75,6 +73,7 @@ class DeviceReceiver:
         self._with_ack = with_ack
         #: Writes an encoded packet. The hot path: runs once for each delivery. Changes with the link's state.
         self.send = link.send_encoded
+        link.receiver = self
         self.connection: Connection | None = None
         self.seat = NO_SEAT
         #: The device in log lines.
@@ -85,7 +84,7 @@ class DeviceReceiver:
     def encode(self, message: LiveMessage) -> EncodedPacket:
         """The packet of a message; the site's seq is its ack id, so one packet serves every recipient."""
         ack_id = str(message.seq).encode() if self._with_ack else b""
-        return EncodedPacket(self._prefix + ack_id + message.body)
+        return EncodedPacket(self._prefix + ack_id + message.body, message.is_first)
 
     def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
         """Writes a `_batch`."""

@@ -92,4 +92,7 @@ def cross_origin_headers(scope: Scope, readable: Collection[str] | None) -> Head
 
 
 def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name == wanted), None)
+    for name, value in headers:
+        if name == wanted:
+            return value.decode("latin-1")
+    return None

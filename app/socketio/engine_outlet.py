@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.socketio.engine_mailbox import Mailbox
 from app.socketio.engine_packet import BinaryPacket, EncodedPacket, Packet
 from app.socketio.engine_ports import FrameSocket, SessionOwner
@@ -86,6 +88,12 @@ class EngineOutlet:
             socket.write_frame(packet.frame if self.version == 4 else packet.ascii_frame)
         else:
             self._post(packet)
+
+    @property
+    def sender(self) -> Callable[[EncodedPacket], None]:
+        """The shortest way of a text packet: `send_encoded`, or from a move to a WebSocket on that WebSocket's own."""
+        socket = self.socket
+        return self.send_encoded if socket is None or self.version != 4 else socket.write_packet
 
     def send_binary(self, data: bytes) -> None:
         """Send a binary message behind all earlier packets."""

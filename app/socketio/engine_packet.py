@@ -6,7 +6,8 @@ Knows neither sessions nor sockets.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from app.errors import RecadoError
 from app.transport.frames import text_frame
@@ -40,35 +41,48 @@ class EncodedPacket:
     alike, whether they expect UTF-8 once (2.x) or twice (1.x).
     """
 
-    __slots__ = ("ascii", "ascii_frame", "frame", "packet")
-    ascii: bytes
-    ascii_frame: bytes
-    frame: bytes
-    packet: bytes
+    __slots__ = ("_ascii", "_ascii_frame", "is_first", "packet", "ready_frame")
 
-    def __init__(self, packet: bytes) -> None:
-        """Take the packet's text, e.g. ``b'42/site,17["event",1]'``."""
+    def __init__(self, packet: bytes, is_first: bool = False) -> None:
+        """Take the packet's text, e.g. ``b'42/site,17["event",1]'``; see `LiveMessage.is_first`."""
         self.packet = packet
+        self.is_first = is_first
+        self.ready_frame: bytes | None = None
+        """The frame, once it is made: the hot path reads it without a call."""
+        self._ascii: bytes | None = None
+        self._ascii_frame: bytes | None = None
 
-    if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these forms
+    @property
+    def frame(self) -> bytes:
+        """The whole frame."""
+        if self.ready_frame is None:
+            self.ready_frame = text_frame(self.packet)
+        return self.ready_frame
 
-        def __getattr__(self, name: str) -> bytes:
-            # Reached only while the slot is empty: afterwards the hot path reads the slot itself.
-            if name == "frame":
-                value = text_frame(self.packet)
-            elif name == "ascii":
-                value = escape_non_ascii(self.packet)
-            elif name == "ascii_frame":
-                value = self.frame if self.packet.isascii() else text_frame(self.ascii)
-            else:
-                raise AttributeError(name)
-            setattr(self, name, value)
-            return value
+    @property
+    def ascii(self) -> bytes:
+        """The packet in ASCII."""
+        if self._ascii is None:
+            self._ascii = escape_non_ascii(self.packet)
+        return self._ascii
+
+    @property
+    def ascii_frame(self) -> bytes:
+        """The whole frame of the packet in ASCII."""
+        if self._ascii_frame is None:
+            self._ascii_frame = self.frame if self.packet.isascii() else text_frame(self.ascii)
+        return self._ascii_frame
 
     @property
     def waiting_bytes(self) -> int:
         """The size that counts against a session's bound while the packet waits."""
         return len(self.packet) + _PER_PACKET_BYTES
+
+
+class PacketReceiver(Protocol):
+    """An object with a copy of `NamespaceConnection.send_encoded`, which that keeps up to date."""
+
+    send: Callable[[EncodedPacket], None]
 
 
 class BinaryPacket:

@@ -39,6 +39,9 @@ class FrameSocket(Protocol):
     def write_frame(self, frame: bytes) -> None:
         """Send a ready, unmasked text frame."""
 
+    def write_packet(self, packet: EncodedPacket) -> None:
+        """Send the frame of a text packet, at once if it is the first of its turn."""
+
     def write_binary(self, payload: bytes) -> None:
         """Send a binary message."""
 
@@ -78,6 +81,9 @@ class SessionListener(Protocol):
 
     def binary_received(self, data: bytes) -> None:
         """Take a binary message, without prefix. MalformedPacket, if raised, closes the session."""
+
+    def sender_changed(self) -> None:
+        """Learn that the session has another `sender`: it has moved to a WebSocket, or gives its WebSocket up."""
 
     def session_closed(self, reason: str) -> None:
         """Learn the end: called exactly once; no message is received or sent any more."""

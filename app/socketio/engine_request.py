@@ -6,6 +6,7 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 _TRY_AGAIN = (429, 503)
 Scope = MutableMapping[str, Any]
 _packed = msgspec.msgpack.Decoder(dict[str, str])
+_NO_FIELDS = msgspec.msgpack.encode({})
 
 
 class Refusal(enum.Enum):
@@ -118,18 +120,37 @@ class Handshake:
     @property
     def query(self) -> dict[str, str]:
         """The query, read at each use: what was read takes four times the memory."""
+        if self._query is _NO_FIELDS:
+            return {}
         return _packed.decode(self._query) if self._is_packed else parse_query(self._query)
 
-    def keep(self, fields: Mapping[str, int]) -> Handshake:
+    def keep(self, fields: KeptFields) -> Handshake:
         """Make a handshake of these fields of the query alone, for a session that lives on.
 
         The query of a stranger has up to 64 KB. A value longer than its number of bytes is cut behind one more: an
         application that refuses a longer one still refuses it.
         """
-        query = self.query
-        kept = {name: _cut(query[name], most) for name, most in fields.items() if name in query}
-        packed = msgspec.msgpack.encode(kept)
+        packed = _NO_FIELDS
+        if fields.may_be_in(self._query):
+            query = self.query
+            kept = {name: _cut(query[name], most) for name, most in fields.most_bytes.items() if name in query}
+            packed = msgspec.msgpack.encode(kept)
         return Handshake(packed, self.client_address, self.user_agent, self.tls, is_packed=True)
+
+
+class KeptFields:
+    """The fields of a query that a session keeps. Lives as long as the server."""
+
+    def __init__(self, most_bytes: Mapping[str, int]) -> None:
+        """Take the names, each with as many bytes as are read of its value."""
+        self.most_bytes = most_bytes
+        # A name may be written with percent signs.
+        names = [re.escape(name.encode()) for name in most_bytes]
+        self._pattern = re.compile(b"|".join([b"%", *names]))
+
+    def may_be_in(self, query: bytes) -> bool:
+        """Whether the query may have one of the fields."""
+        return self._pattern.search(query) is not None
 
 
 def _cut(value: str, most: int) -> str:
@@ -139,7 +160,7 @@ def _cut(value: str, most: int) -> str:
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
-    return dict(reversed(fields_of(query_string)))
+    return dict(reversed(fields_of(query_string))) if query_string else {}
 
 
 async def wait_for_disconnect(receive: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,7 @@ from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession
 from app.socketio.engine_state import SessionState
 from app.socketio.engine_upgrade import SpareSocket, UpgradeProbe
 from app.socketio.repeats import Repeats
+from app.socketio.session_ids import SessionIds
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
 from app.transport.refusals import FOREIGN_ORIGIN, TOO_MANY_SESSIONS, refused
@@ -42,8 +42,6 @@ _VERSIONS = {"2": 3, "3": 3, "4": 4}
 """The version that a client names, and the one that it is served. Version 2 differs in nothing that is served."""
 # Longer than a round trip, in which a client polls again or answers a close frame: a client without either is gone.
 _FAREWELL_SECONDS = 2.5
-# As many characters of base64 as in an id of the reference server.
-_SID_BYTES = 15
 
 OpenSession = Callable[[EngineSession, Handshake], SessionListener]
 """Makes the listener of a new session. It may send from its `session_started` on."""
@@ -70,6 +68,8 @@ class EngineServer:
         self._open_session = open_session
         self._may_open = may_open
         self._repeats = repeats or Repeats()
+        self._ids = SessionIds()
+        self._open_packet_ends = {has_upgrade: self._open_packet_end(has_upgrade) for has_upgrade in (False, True)}
         self._unheard: set[str] = set()
         """The polling sessions whose client has not come again since its handshake."""
         self._is_draining = False
@@ -115,20 +115,22 @@ class EngineServer:
 
     def new_sid(self) -> str:
         """Make an unguessable id."""
-        return secrets.token_urlsafe(_SID_BYTES)
+        return self._ids.next_id()
 
     # Called by sessions
 
     def open_packet(self, sid: str, has_upgrade: bool) -> EncodedPacket:
         """Make the packet that opens a session; milliseconds are whole, but not rounded to seconds."""
+        return EncodedPacket(b'0{"sid":"%b",%b' % (sid.encode(), self._open_packet_ends[has_upgrade]))
+
+    def _open_packet_end(self, has_upgrade: bool) -> bytes:
         content = {
-            "sid": sid,
             "upgrades": ["websocket"] if has_upgrade else [],
             "pingInterval": round(self.settings.ping_interval_seconds * 1000),
             "pingTimeout": round(self.settings.ping_timeout_seconds * 1000),
             "maxPayload": self.settings.max_payload_bytes,
         }
-        return EncodedPacket(b"0" + json.dumps(content, separators=(",", ":")).encode())
+        return json.dumps(content, separators=(",", ":")).encode().removeprefix(b"{")
 
     def forget(self, sid: str) -> None:
         """Drop a session that is over."""

@@ -327,6 +327,8 @@ class EngineSession(EngineOutlet):
                 self.send_encoded(packet)
         if self.version == 3 and self._receipts is not None and self._receipts.is_waiting:
             socket.write_ping()
+        if self.listener is not None:
+            self.listener.sender_changed()
         return True
 
     # The end
@@ -345,6 +347,7 @@ class EngineSession(EngineOutlet):
             self._leaving = socket
             self._close_probe()
             self._wait(_QUIET_SECONDS)
+            self.listener.sender_changed()
             return
         if socket is not None:
             socket.close()

@@ -25,5 +25,5 @@ class NamespaceRouter:
         that none claims goes to the last.
         """
         namespace = request.namespace
-        *asked, last = (application for application in self._applications if application.accepts_namespace(namespace))
+        *asked, last = [application for application in self._applications if application.accepts_namespace(namespace)]
         return next((application for application in asked if application.claims(request)), last)

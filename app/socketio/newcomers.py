@@ -81,6 +81,9 @@ class NewcomerListener(Protocol):
     def binary_received(self, data: bytes) -> None:
         """See SessionListener."""
 
+    def sender_changed(self) -> None:
+        """See SessionListener."""
+
     def session_closed(self, reason: str) -> None:
         """See SessionListener."""
 
@@ -112,6 +115,10 @@ class JoinGate:
         """Pass a binary message on, if there are not too many."""
         self._allowance.spend()
         self.listener.binary_received(data)
+
+    def sender_changed(self) -> None:
+        """Pass it on."""
+        self.listener.sender_changed()
 
     def session_closed(self, reason: str) -> None:
         """Pass the end on."""

@@ -105,6 +105,10 @@ class SessionRouter:
         self._quiet_until = 0.0
         self._polls: set[_Poll] = set()
 
+    def serves_at_once(self, query: bytes) -> bool:
+        """Whether the call for a WebSocket with this query ends without waiting: it opens a session."""
+        return b"sid=" not in query
+
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket, or pass it to the owner of its session."""
         query: bytes = scope.get("query_string", b"")

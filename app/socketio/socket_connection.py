@@ -14,7 +14,7 @@ from socketio import packet as socketio_packet
 
 from app.digests import digest
 from app.errors import RecadoError
-from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_packet import EncodedPacket, PacketReceiver
 from app.socketio.engine_session import EngineSession
 from app.socketio.socket_packet import (
     namespace_prefix,
@@ -120,6 +120,7 @@ class NamespaceConnection:
         "holds_session",
         "namespace",
         "phase",
+        "receiver",
         "send_encoded",
         "session",
         "sid",
@@ -144,7 +145,9 @@ class NamespaceConnection:
         """The hot path of acks: called with each ack id; `application.ack_received` unless `connect` sets another."""
         self.send_encoded: Callable[[EncodedPacket], None] = self._hold_encoded
         """The hot path of messages: sends a packet that many connections share. It holds packets until `confirm`,
-        which replaces it by the session's own method; a copy that a receiver keeps must be taken after `confirm`."""
+        which replaces it by the session's `sender`; `receiver` has a copy."""
+        self.receiver: PacketReceiver | None = None
+        """Where an application keeps a copy of `send_encoded` for the hot path."""
         self._held: list[EncodedPacket | bytes] | None = None
 
     @property
@@ -178,7 +181,7 @@ class NamespaceConnection:
             return
         self.phase = NamespaceState.CONNECTED
         # Before the first write, which may close the session and with it this connection.
-        self.send_encoded = self.session.send_encoded
+        self._send_by(self.session.sender)
         held, self._held = self._held, None
         self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
         self._send(held or [])
@@ -225,9 +228,20 @@ class NamespaceConnection:
     def close(self) -> None:
         """Drop every later packet and ack; called by the session."""
         self.phase = NamespaceState.CLOSED
-        self.send_encoded = _drop
+        self._send_by(_drop)
+        self.receiver = None
         self.ack_received = _ignore_ack
         self._held = None
+
+    def sender_changed(self) -> None:
+        """Take the session's other way of packets; called by the session."""
+        if self.phase is NamespaceState.CONNECTED:
+            self._send_by(self.session.sender)
+
+    def _send_by(self, send: Callable[[EncodedPacket], None]) -> None:
+        self.send_encoded = send
+        if self.receiver is not None:
+            self.receiver.send = send
 
     def _send_or_hold(self, parts: list[EncodedPacket | bytes]) -> None:
         if self.phase is NamespaceState.CONNECTED:

@@ -6,12 +6,14 @@ arguments are read last: a packet of a namespace that is not joined costs no JSO
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from socketio import packet as socketio_packet
 
 from app.errors import RecadoError
@@ -30,6 +32,7 @@ EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
 _TYPES = {b"1": socketio_packet.DISCONNECT, b"2": socketio_packet.EVENT, b"3": socketio_packet.ACK}
 _TYPES |= {b"5": socketio_packet.BINARY_EVENT, b"6": socketio_packet.BINARY_ACK}
 _ATTACHMENTS = re.compile(rb"(\d{1,9})-")
+_texts = msgspec.json.Decoder(dict[str, str])
 _ID = re.compile(rb"[0-9\t\n\v\f\r ]*")
 
 
@@ -87,7 +90,7 @@ def read_connect(packet: bytes) -> ConnectPacket:
         text, query = "", text[1:]
     text = text.lstrip("0123456789 \t\r\n")  # an id, which the reference server passes over
     try:
-        auth = _load(text) if text else None
+        auth = _load_auth(text) if text else None
     except Unread:
         return ConnectPacket(namespace, {}, None, has_comma, is_unread=True)
     if text and not isinstance(auth, dict):
@@ -174,6 +177,14 @@ def namespace_prefix(namespace: str) -> str:
 def _read_id(digits: bytes) -> int | None:
     digits = digits.strip()
     return int(digits) if digits.isdigit() and len(digits) <= MAX_ACK_DIGITS else None
+
+
+def _load_auth(text: str) -> Any:
+    """Read JSON as `_load` does: faster where it is an object of texts, as nearly every one is."""
+    if len(text) <= MAX_JSON_BYTES:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeError):
+            return _texts.decode(text)
+    return _load(text)
 
 
 def _load(text: str, attachments: list[bytes] | None = None) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from app.core.draining import close_in_steps, leave_seconds
 from app.socketio.engine_ports import EngineSettings
-from app.socketio.engine_request import Handshake, Scope
+from app.socketio.engine_request import Handshake, KeptFields, Scope
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
 from app.socketio.namespace_router import NamespaceRouter
@@ -61,7 +61,7 @@ class SocketServer:
         self._repeats = repeats or Repeats()
         self.engine = EngineServer(self._open_session, settings, self._newcomers.may_open, self._repeats)
         self._router = router
-        self._query_fields = query_fields
+        self._kept_fields = None if query_fields is None else KeptFields(query_fields)
         self._connect_timeout_seconds = connect_timeout_seconds
         self._joining = DeadlineWheel(min(_MAX_TICK_SECONDS, connect_timeout_seconds / _TICKS_PER_TIMEOUT))
         self._connects: set[asyncio.Task[None]] = set()
@@ -210,8 +210,8 @@ class SocketServer:
             connection.confirm()
 
     def _open_session(self, engine: EngineSession, handshake: Handshake) -> JoinGate:
-        if self._query_fields is not None:
-            handshake = handshake.keep(self._query_fields)
+        if self._kept_fields is not None:
+            handshake = handshake.keep(self._kept_fields)
         session = SocketSession(self, engine, handshake)
         self.session_left(session)
         return JoinGate(engine, session)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
@@ -25,7 +25,6 @@ from app.socketio.socket_packet import (
     Unread,
     add_attachment,
     check_ack,
-    namespace_prefix,
     read_arguments,
     read_connect,
     read_packet,
@@ -39,6 +38,11 @@ _logger = logging.getLogger(__name__)
 
 INVALID_NAMESPACE = "Invalid namespace"
 UNREAD_AUTH = "The auth of this connect is too long or nested too deeply"
+# The look-up of a member in its enum costs more than the comparison.
+_CONNECTING, _CONNECTED = NamespaceState.CONNECTING, NamespaceState.CONNECTED
+_MAX_KNOWN_BYTES = 125
+_MOST_KNOWN = 64
+"""The short acks that are remembered: those of the messages that are on their way now."""
 _MAX_NAMESPACE_BYTES = 256
 """A longer name is nobody's, and is not said back to the client."""
 
@@ -89,7 +93,6 @@ class SocketSession:
     """The listener of one Engine.IO session; lives as long as that."""
 
     __slots__ = (
-        "_ack_prefix",
         "_attachment_bytes",
         "_handshake",
         "_is_counted",
@@ -109,8 +112,7 @@ class SocketSession:
         self._owner = owner
         self._handshake = handshake
         self._joined: NamespaceConnection | None = None
-        """The namespace joined last, and the first bytes of its acks: nearly every packet that arrives is one."""
-        self._ack_prefix = b""
+        """The namespace joined last: nearly every packet that arrives is an ack of it."""
         self._partial: ClientPacket | None = None
         self._attachment_bytes = 0
         self._to_pass_over = 0
@@ -141,21 +143,19 @@ class SocketSession:
 
     def message_received(self, packet: bytes) -> None:
         """Handle one packet. Acks, by far the most frequent, are recognised by their first bytes."""
-        joined = self._joined
-        if joined is not None and packet.startswith(self._ack_prefix):
+        ack = read_known_ack(packet) if len(packet) <= _MAX_KNOWN_BYTES else read_ack(packet)
+        if ack is not None:
+            namespace, ack_id = ack
+            joined = self._joined
             # Most sessions have one namespace: its name need not be looked up.
-            ack_id = read_ack_id(packet, len(self._ack_prefix))
-            if ack_id is not None:
+            if joined is not None and joined.namespace == namespace:
                 try:
                     joined.ack_received(ack_id)
                 except Exception:
                     _logger.exception("an ack could not be handled")
                 return
-        if packet[:2] == b"43":
-            ack = read_ack(packet)
-            connection = self.namespaces.get(ack[0]) if ack is not None else None
-            if ack is not None and connection is not None:
-                self._ack_received(connection, ack[1])
+            if namespace in self.namespaces:
+                self._ack_received(self.namespaces[namespace], ack_id)
                 return
         self._packet_received(packet)
 
@@ -172,6 +172,11 @@ class SocketSession:
             self._partial = None
             self._dispatch(read)
 
+    def sender_changed(self) -> None:
+        """Give the namespaces the other way."""
+        for connection in self.namespaces.values():
+            connection.sender_changed()
+
     def session_closed(self, reason: str) -> None:
         """End all namespaces."""
         self._partial = None
@@ -185,7 +190,6 @@ class SocketSession:
     def joined(self, connection: NamespaceConnection) -> None:
         """Note that a namespace has been joined. One that holds the session lifts the bounds of a newcomer."""
         self._joined = connection
-        self._ack_prefix = ack_prefix(connection.namespace)
         engine = self.engine
         if connection.holds_session and engine.listener is not None:
             engine.listener = self
@@ -213,7 +217,7 @@ class SocketSession:
     def leave(self, connection: NamespaceConnection, reason: str, *, is_final: bool) -> None:
         """Take the client out of a namespace. Where it may come back its transport closes, because a client connects
         again after that and not after a DISCONNECT; a transport that it shares with other namespaces stays."""
-        if connection.phase is NamespaceState.CONNECTING and is_final:
+        if connection.phase is _CONNECTING and is_final:
             connection.refuse(INVALID_NAMESPACE)
         elif is_final or any(other.holds_session for other in self.namespaces.values() if other is not connection):
             connection.disconnect(reason=reason)
@@ -230,15 +234,18 @@ class SocketSession:
             self.engine.close(NO_NAMESPACE)
 
     def _holding(self) -> bool:
-        return any(c.holds_session and c.phase is NamespaceState.CONNECTED for c in self.namespaces.values())
+        return any(c.holds_session and c.phase is _CONNECTED for c in self.namespaces.values())
 
     def _connecting(self) -> int:
-        return sum(connection.phase is NamespaceState.CONNECTING for connection in self.namespaces.values())
+        return sum(connection.phase is _CONNECTING for connection in self.namespaces.values())
 
     def _settle(self) -> None:
         """Count the session as a newcomer while it is in no site and asks for none."""
-        is_open = self.engine.listener is not None
-        self._count(is_open and not self._connecting() and not self._holding())
+        is_newcomer = self.engine.listener is not None
+        for connection in self.namespaces.values():
+            if connection.phase is _CONNECTING or (connection.holds_session and connection.phase is _CONNECTED):
+                is_newcomer = False
+        self._count(is_newcomer)
 
     def _count(self, is_newcomer: bool) -> None:
         if is_newcomer is not self._is_counted:
@@ -277,7 +284,7 @@ class SocketSession:
                 self._ack_received(connection, read.id)
 
     def _event_received(self, connection: NamespaceConnection, read: ClientPacket) -> None:
-        if connection.phase is not NamespaceState.CONNECTED:
+        if connection.phase is not _CONNECTED:
             return
         try:
             arguments = read_arguments(read)
@@ -287,7 +294,7 @@ class SocketSession:
             self._owner.event_received(connection, arguments, read.id)
 
     def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
-        if connection.phase is NamespaceState.CONNECTED:
+        if connection.phase is _CONNECTED:
             try:
                 connection.ack_received(ack_id)
             except Exception:
@@ -341,23 +348,19 @@ class SocketSession:
         return self.engine.sid if namespace == ROOT else f"{namespace}#{self.engine.sid}"
 
 
-def ack_prefix(namespace: str) -> bytes:
-    """Return the first bytes of every ack of a namespace."""
-    return f"43{namespace_prefix(namespace)}".encode()
-
-
-def read_ack_id(packet: bytes, start: int) -> int | None:
-    """Read the id of an ack whose prefix ends at `start`, without reading the arguments; None: another form."""
+def read_ack(packet: bytes) -> tuple[str, int] | None:
+    """Recognise ``43/ns,17[...]`` or ``4317[...]`` without reading the arguments; None: another form."""
+    if packet[:2] != b"43":
+        return None
+    comma = packet.find(b",") if packet[2:3] == b"/" else -1
+    start = comma + 1 if comma > 0 else 2
     bracket = packet.find(b"[", start, start + MAX_ACK_DIGITS + 1)
     # An ack without arguments ends behind its id.
     digits = packet[start:bracket] if bracket > 0 else packet[start : start + MAX_ACK_DIGITS + 1]
-    return int(digits) if digits.isdigit() and len(digits) <= MAX_ACK_DIGITS else None
-
-
-def read_ack(packet: bytes) -> tuple[str, int] | None:
-    """Recognise ``43/ns,17[...]`` or ``4317[...]`` from its bytes; None: another form."""
-    comma = packet.find(b",") if packet[2:3] == b"/" else -1
-    ack_id = read_ack_id(packet, comma + 1 if comma > 0 else 2)
-    if ack_id is None:
+    if not digits.isdigit() or len(digits) > MAX_ACK_DIGITS:
         return None
-    return packet[2:comma].decode() if comma > 0 else ROOT, ack_id
+    return packet[2:comma].decode() if comma > 0 else ROOT, int(digits)
+
+
+read_known_ack = lru_cache(maxsize=_MOST_KNOWN)(read_ack)
+"""The same for a short packet. Many clients acknowledge a message with one text."""

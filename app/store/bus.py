@@ -109,13 +109,14 @@ class Bus:
 
     def _new_subscription(self, shard: Redis) -> Subscription:
         channels = partial(self.channels_of, shard)
-        subscription = Subscription("bus", shard, channels, self._receive, self._probe_seconds, shard.is_sharded)
+        subscription = Subscription("bus", shard, channels, self.receive, self._probe_seconds, shard.is_sharded)
         subscription.on_made = self._subscribed_again
         subscription.faults = self.faults
         self._subscriptions[shard] = subscription
         return subscription
 
-    def _receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """From a subscription: whatever was published to this node."""
         if data.startswith(_ASIDE):
             self._receive_aside(data)
             return

@@ -91,8 +91,8 @@ other nodes, with an expiry), `recado:facts:<node>` (JSON, its figures for opera
 a login of an operator, with an expiry), `recado:console:failures:<digest>` (failed logins of a name from an address,
 with an expiry), `recado:console:oidc:<digest>` (a login at a provider that has been used, with an expiry),
 `recado:console:pruning` and `recado:console:pruned` (JSON, the removal of old rows that an operator
-has begun, and the last one), and the channels `recado:bus:<node>`; in a Cluster the channels are
-`recado:{site}:bus:<node>`, and `recado:bus:<node>` for calls between nodes.
+has begun, and the last one), and the channels `recado:bus:<node>` and, with tracing, `recado:traces`; in a Cluster the
+channels are `recado:{site}:bus:<node>` and `recado:{site}:traces`, and `recado:bus:<node>` for calls between nodes.
 """
 
 from app.surrogates import encode_text
@@ -113,6 +113,11 @@ def bus_channel(node: str) -> str:
 def shard_channel(node: str, site: str) -> str:
     """The channel on which a node hears a site's messages in a Cluster."""
     return f"{prefix(site)}bus:{node}"
+
+
+def traces_channel(site: str, is_sharded: bool) -> str:
+    """The channel on which nodes with tracing tell each other which messages of a site are traced."""
+    return f"{prefix(site)}traces" if is_sharded else "recado:traces"
 
 
 def node_sites(node: str) -> str:

@@ -155,18 +155,27 @@ class AsgiSession:
 
     def application_failed(self, error: Exception) -> None:
         """Answer 500, or close with 1011, after an exception that is no disconnection."""
-        if isinstance(error, ClientDisconnected):
-            return
-        logger.error("Exception in ASGI application\n", exc_info=error)
-        if self._connection.is_upgrading:
-            self._connection.reject(500, b"Internal Server Error")
-        else:
-            self._connection.close(frames.CLOSE_INTERNAL_ERROR)
+        if not isinstance(error, ClientDisconnected):
+            application_failed(self._connection, error)
 
     def application_returned(self) -> None:
         """Close a connection that the application has left open; one that it accepted itself lives on."""
-        if self._connection.is_upgrading:
-            logger.error("ASGI callable returned without completing handshake.")
-            self._connection.reject(500, b"Internal Server Error")
-        elif self._connection.is_heard_by(self):
+        application_returned(self._connection)
+        if self._connection.is_heard_by(self):
             self._connection.close()
+
+
+def application_failed(connection: WebSocketConnection, error: Exception) -> None:
+    """Answer 500, or close with 1011, after an exception of the application."""
+    logger.error("Exception in ASGI application\n", exc_info=error)
+    if connection.is_upgrading:
+        connection.reject(500, b"Internal Server Error")
+    else:
+        connection.close(frames.CLOSE_INTERNAL_ERROR)
+
+
+def application_returned(connection: WebSocketConnection) -> None:
+    """Answer 500 where the application has returned without an answer."""
+    if connection.is_upgrading:
+        logger.error("ASGI callable returned without completing handshake.")
+        connection.reject(500, b"Internal Server Error")

@@ -5,6 +5,7 @@ Knows nothing of HTTP, uvicorn or ASGI: the upgrade request is answered behind `
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from picows import WSFrame
@@ -97,7 +98,7 @@ class WebSocketConnection(Outbox):
         subprotocol: str | None = None,
         headers: list[Header] | None = None,
     ) -> None:
-        """Answer 101 and pass messages to the listener from the next turn on.
+        """Answer 101 in one write with the frames of this turn; messages reach the listener from the next turn on.
 
         A message over `max_message_bytes` closes with 1009, more than `max_outbox_bytes` of waiting frames with 1008.
         """
@@ -106,14 +107,14 @@ class WebSocketConnection(Outbox):
             # The peer left, or the server stops. The listener learns it as any other end, not within this call.
             asyncio.get_running_loop().call_soon(listener.connection_lost, frames.CLOSE_ABNORMAL, "")
             return
-        upgrade.write_accept(subprotocol, headers or [])
-        self._upgrade = None
+        answer, self._upgrade = upgrade.accept(subprotocol, headers or []), None
         self._state = _OPEN
         self._listener = listener
         self.limit_message(max_message_bytes)
         self._share.connections.add(self)
         self._transport.set_protocol(self)
         self.open_outbox(max_outbox_bytes)
+        self.write_frame(answer)
         if early := upgrade.take_early_bytes():
             # These bytes come first: the socket must not be read before them.
             self._transport.pause_reading()
@@ -208,7 +209,10 @@ class WebSocketConnection(Outbox):
             if self._fragments is None and self._state is _OPEN:
                 payload = _payload_of_short_text(data)
                 if payload is not None:
-                    self._text_received(payload)
+                    try:
+                        self._listener.text_received(payload)  # type: ignore[union-attr]  # set while OPEN
+                    except Exception:
+                        self._listener_failed()
                     return
             self._parser = parser = self._parsers.borrow()
         # A parser that holds half a frame stays with this connection until the other half arrives.
@@ -282,7 +286,7 @@ class WebSocketConnection(Outbox):
         elif opcode == frames.OPCODE_PING:
             self.write_frame(frames.pong_frame(frame.get_payload_as_bytes()))
         elif opcode == frames.OPCODE_PONG:
-            self._pong_received()
+            self._pass_on(self._listener.pong_received)  # type: ignore[union-attr]  # set while OPEN
         else:
             self._data_frame_received(opcode, bool(frame.fin), frame.get_payload_as_bytes())
 
@@ -322,27 +326,15 @@ class WebSocketConnection(Outbox):
 
     def _message_received(self, is_text: bool, payload: bytes) -> None:
         if not is_text:
-            self._binary_received(payload)
+            self._pass_on(self._listener.binary_received, payload)  # type: ignore[union-attr]  # set while OPEN
         elif frames.is_utf8(payload):
-            self._text_received(payload)
+            self._pass_on(self._listener.text_received, payload)  # type: ignore[union-attr]  # the same
         else:
             self.fail(frames.CLOSE_INVALID_TEXT, "a text message is not UTF-8")
 
-    def _text_received(self, payload: bytes) -> None:
+    def _pass_on(self, receive: Callable[..., None], *payload: bytes) -> None:
         try:
-            self._listener.text_received(payload)  # type: ignore[union-attr]  # set while OPEN
-        except Exception:
-            self._listener_failed()
-
-    def _pong_received(self) -> None:
-        try:
-            self._listener.pong_received()  # type: ignore[union-attr]  # set while OPEN
-        except Exception:
-            self._listener_failed()
-
-    def _binary_received(self, payload: bytes) -> None:
-        try:
-            self._listener.binary_received(payload)  # type: ignore[union-attr]  # set while OPEN
+            receive(*payload)
         except Exception:
             self._listener_failed()
 

@@ -3,19 +3,25 @@
 Pure functions; knows nothing of sockets, uvicorn or ASGI.
 """
 
-import base64
 import binascii
 import hashlib
 import http
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from app.transport.listener import Header
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _VERSION = b"13"
+_VERSION_HEADER, _KEY_HEADER, _PROTOCOL_HEADER = (
+    b"sec-websocket-version",
+    b"sec-websocket-key",
+    b"sec-websocket-protocol",
+)
+_ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 # A byte that could begin another header, or end the head.
 _UNSAFE_IN_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -29,8 +35,7 @@ class BadHandshake(Exception):
         self.headers = headers or []
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """An upgrade request; lives until it is answered and the application has returned."""
 
     path: str
@@ -41,50 +46,39 @@ class Request:
     key: bytes
 
 
-UNREADABLE = Request("", b"", b"", [], [], b"")
-
-
-def read_request(data: bytes) -> Request:
-    """Read a whole request head, whose HTTP is known to be well-formed; raises BadHandshake."""
-    request_line, *lines = data.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    method, _, rest = request_line.partition(b" ")
-    target = rest.rpartition(b" ")[0]
+def read_request(method: bytes, target: bytes, headers: list[Header]) -> Request:
+    """Check a request that a parser has read, whose header names are in lower case; raises BadHandshake."""
     if method != b"GET":
         raise BadHandshake("A WebSocket handshake is a GET request.", 405, [(b"allow", b"GET")])
     if not target.startswith(b"/") or not target.isascii():
         raise BadHandshake("The request target must be an ASCII path.")
-    headers = []
-    for line in lines:
-        name, _, value = line.partition(b":")
-        headers.append((name.lower(), value.strip(b" \t")))
-    raw_path, _, query = target.partition(b"?")
-    path = unquote(raw_path.decode("ascii"))
-    return Request(path, raw_path, query, headers, _subprotocols(headers), _checked_key(headers))
-
-
-def _checked_key(headers: list[Header]) -> bytes:
-    if _values(headers, b"sec-websocket-version") != [_VERSION]:
-        raise BadHandshake("Sec-WebSocket-Version must be 13.", 426, [(b"sec-websocket-version", _VERSION)])
-    keys = _values(headers, b"sec-websocket-key")
-    try:
-        is_valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == _KEY_BYTES
-    except binascii.Error:
-        is_valid = False
-    if not is_valid:
+    headers = [(name, value.strip(b" \t")) for name, value in headers]
+    own: dict[bytes, list[bytes]] = {_VERSION_HEADER: [], _KEY_HEADER: [], _PROTOCOL_HEADER: []}
+    for name, value in headers:
+        if name in own:
+            own[name].append(value)
+    if own[_VERSION_HEADER] != [_VERSION]:
+        raise BadHandshake("Sec-WebSocket-Version must be 13.", 426, [(_VERSION_HEADER, _VERSION)])
+    keys = own[_KEY_HEADER]
+    if len(keys) != 1 or not _is_key(keys[0]):
         raise BadHandshake("Sec-WebSocket-Key must be 16 bytes in base64, once.")
-    return keys[0]
+    raw_path, _, query = target.partition(b"?")
+    path = raw_path.decode("ascii")
+    if "%" in path:
+        path = unquote(path)
+    protocols = own[_PROTOCOL_HEADER]
+    return Request(path, raw_path, query, headers, _tokens(protocols) if protocols else [], keys[0])
 
 
-def _subprotocols(headers: list[Header]) -> list[str]:
-    return [
-        token.strip()
-        for value in _values(headers, b"sec-websocket-protocol")
-        for token in value.decode("latin-1").split(",")
-    ]
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(key, strict_mode=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
 
 
-def _values(headers: list[Header], name: bytes) -> list[bytes]:
-    return [value for header, value in headers if header == name]
+def _tokens(lines: list[bytes]) -> list[str]:
+    return [token.strip() for line in lines for token in line.decode("latin-1").split(",")]
 
 
 def request_head(target: bytes, headers: list[Header]) -> bytes:
@@ -100,15 +94,10 @@ def head_without_offer(first_line: bytes, headers: list[Header]) -> bytes:
 
 def acceptance(request: Request, subprotocol: str | None, headers: list[Header]) -> bytes:
     """Return the 101 that answers the request; raises ValueError for a malformed header."""
-    accept = base64.b64encode(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest())
-    lines = [
-        (b"Upgrade", b"websocket"),
-        (b"Connection", b"Upgrade"),
-        (b"Sec-WebSocket-Accept", accept),
-    ]
+    accept = binascii.b2a_base64(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest(), newline=False)
     if subprotocol:
-        lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
-    return _head(101, [*lines, *headers])
+        headers = [(b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")), *headers]
+    return _with_headers(_ACCEPTED + accept, headers)
 
 
 def refusal(status: int, body: bytes, headers: list[Header]) -> bytes:

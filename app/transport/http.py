@@ -18,6 +18,7 @@ from uvicorn.protocols.utils import is_ssl
 from app.transport import handshake, refusals, tls_text
 from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, forget_head, leave
 from app.transport.http_head import HeadProtocol, check_target, refusal_of
+from app.transport.http_upgrade import UpgradeProtocol
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
@@ -44,7 +45,7 @@ _MAX_LINGER_BYTES = 1 << 20
 _FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
 
 
-class HttpProtocol(HeadProtocol):
+class HttpProtocol(UpgradeProtocol, HeadProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
     # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
@@ -56,6 +57,7 @@ class HttpProtocol(HeadProtocol):
         "_held",
         "_ignores_upgrade",
         "_is_half_closed",
+        "_is_upgrade",
         "_part",
         "_running",
         "_trailer_bytes",
@@ -79,12 +81,19 @@ class HttpProtocol(HeadProtocol):
         self._running: RunningRequest | None = None
         # Whether the client has ended its side.
         self._is_half_closed = False
-        # Whether the upgrade that the request offers is ignored.
-        self._ignores_upgrade = False
+        # Whether the request is an upgrade, and whether the one that it offers is ignored.
+        self._is_upgrade = self._ignores_upgrade = False
         # The bytes behind requests that wait for responses, and whether the client's end is behind them.
         self._behind, self._has_end_behind = b"", False
         # The bytes behind an upgrade request that waits for the responses before it.
         self._early: bytes | None = None
+
+    def new_parser(self) -> httptools.HttpRequestParser:
+        """A parser for this connection."""
+        parser = httptools.HttpRequestParser(self)
+        # As in uvicorn: a client may send its next request before the answer that closes the connection.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     # Called by the event loop
 
@@ -210,9 +219,11 @@ class HttpProtocol(HeadProtocol):
         check_target(self.url)
         self._part = _BODY
         self._head_bytes = self._trailer_bytes = 0
-        if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._ignores_upgrade = True
-            return
+        if self.parser.should_upgrade():
+            self._is_upgrade = self.offers_websocket()
+            self._ignores_upgrade = not self._is_upgrade and self.parser.get_method() != b"CONNECT"
+            if self._is_upgrade or self._ignores_upgrade:
+                return
         before = self.cycle
         super().on_headers_complete()
         if (cycle := self.cycle) is not before:
@@ -228,7 +239,7 @@ class HttpProtocol(HeadProtocol):
     def on_message_complete(self) -> None:
         """End the request's body."""
         self._part = None
-        if not self._ignores_upgrade:
+        if not self._ignores_upgrade and not self._is_upgrade:
             super().on_message_complete()
 
     # Deadlines
@@ -357,15 +368,6 @@ class HttpProtocol(HeadProtocol):
 
     # Upgrades
 
-    def _get_upgrade(self) -> bytes | None:
-        """Return `websocket` when the request offers that; several lines of a header are one list (RFC 9110, 5.3)."""
-        offers_websocket = b"websocket" in self._tokens(b"upgrade") and b"upgrade" in self._tokens(b"connection")
-        return b"websocket" if offers_websocket else None
-
-    def _tokens(self, header: bytes) -> list[bytes]:
-        lines = [value for name, value in self.headers if name == header]
-        return [token.strip().lower() for token in b",".join(lines).split(b",")]
-
     def _upgrade_offered(self, behind: bytes) -> bytes:
         """Upgrade, or go on with HTTP; return the bytes to be parsed."""
         if not self._ignores_upgrade:
@@ -380,20 +382,10 @@ class HttpProtocol(HeadProtocol):
         version = self.parser.get_http_version().encode()
         line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
         head = handshake.head_without_offer(line, self.headers)
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = self.new_parser()
         return head + behind
 
     def _hand_over(self, early: bytes) -> None:
-        """Hand the socket over, with the frames that a hasty client has sent behind its request."""
         # A deadline of an earlier request would close the WebSocket.
         self._wait_for(_END)
-        self.handle_websocket_upgrade()
-        protocol = cast(asyncio.Protocol, self.transport.get_protocol())
-        if self.flow.write_paused:
-            # asyncio told this protocol, which no longer owns the socket.
-            protocol.pause_writing()
-        if early:
-            protocol.data_received(early)
-        # The parser refers to this object: without the cycle both are freed now, not by a later garbage collection.
-        self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
+        self.upgrade(early)

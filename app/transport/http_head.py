@@ -27,8 +27,12 @@ class HeadProtocol(ReadProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; raise TooManyHeaders past the bound."""
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
+        name = name.lower()
+        headers = self.headers
+        headers.append((name, value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        if len(headers) > MAX_HEADERS:
             raise TooManyHeaders
 
 

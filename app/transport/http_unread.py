@@ -6,14 +6,22 @@ uvicorn that this module overrides are listed in `internals`.
 """
 
 import asyncio
+import logging
+from collections import deque
 from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from app.transport.refusals import ANSWER_UNREAD, refused
 
 #: The time in which a client has to take some bytes of those that wait for it.
 UNREAD_SECONDS = 30.0
+
+
+_LOGGER = logging.getLogger("uvicorn.error")
+_ACCESS_LOGGER = logging.getLogger("uvicorn.access")
 
 
 class ReadWatch:
@@ -47,10 +55,43 @@ class ReadProtocol(HttpToolsProtocol):
 
     __slots__ = ("_read_watch",)
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Do as uvicorn's own does, whose look-ups of loggers cost as much as all else here."""
+        if not config.loaded:
+            config.load()
+        self.config = config
+        self.app = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.logger, self.access_logger = _LOGGER, _ACCESS_LOGGER
+        self.access_log = _ACCESS_LOGGER.hasHandlers()
+        self.parser = self.new_parser()
+        self.ws_protocol_class = config.ws_protocol_class
+        self.root_path = config.root_path
+        self.asgi_version = config.asgi_version
+        self.limit_concurrency = config.limit_concurrency
+        self.app_state = app_state
+        self.timeout_keep_alive_task = None
+        self.timeout_keep_alive = config.timeout_keep_alive
+        self.server_state = server_state
+        self.connections = server_state.connections
+        self.tasks = server_state.tasks
+        self.transport = self.flow = None  # type: ignore[assignment]
+        self.server = self.client = self.scheme = None
+        self.pipeline = deque()
+        self.scope = self.headers = self.cycle = None  # type: ignore[assignment]
+        self.expect_100_continue = False
         # Set while bytes wait: more than the high-water mark, or any behind the end of the connection.
         self._read_watch: ReadWatch | None = None
+
+    def new_parser(self) -> Any:
+        """A parser of httptools."""
+        raise NotImplementedError
 
     def pause_writing(self) -> None:
         """Learn that the client is slow."""
@@ -72,11 +113,6 @@ class ReadProtocol(HttpToolsProtocol):
         """Watch a connection that ends because no further request has come."""
         super().timeout_keep_alive_handler()
         self._watch()
-
-    def handle_websocket_upgrade(self) -> None:
-        """Leave the client to the WebSocket's own bounds."""
-        self.end_watch()
-        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the watch."""

@@ -7,9 +7,11 @@ from above, and tests/transport/test_internals.py compares this list with the in
 - `transport/http.py` derives from HttpToolsProtocol: it feeds the parser itself, within bounds of size and time,
   decides on upgrades, and takes the socket of a request over for a stream;
 - `transport/http_head.py` derives from it too, and counts the headers;
-- `transport/http_unread.py` derives from it too, and counts the time of a client that does not read;
+- `transport/http_unread.py` derives from it too, sets its attributes in its place, and counts the time of a client that
+  does not read;
 - `transport/http_cycle.py` stands between RequestResponseCycle and the application;
-- `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;
+- `transport/http_upgrade.py` derives from it too: it owns the socket in its place, and makes and feeds the WebSocket
+  class (`transport/websocket.py`) instead of handle_websocket_upgrade;
 - `transport/peer_socket.py` makes HTTP protocols for a second listening socket;
 - `transport/share.py` keeps one object for each ServerState;
 - `node/http_server.py` derives from Server: it drains between the signal and the end of accepting;
@@ -34,7 +36,6 @@ UVICORN_CALLABLES = {
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_made": "(self, transport)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.data_received": "(self, data)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.eof_received": "(self)",
-    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.handle_websocket_upgrade": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_body": "(self, body)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_header": "(self, name, value)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_headers_complete": "(self)",
@@ -62,30 +63,48 @@ UVICORN_CALLABLES = {
 UVICORN_ATTRIBUTES = {
     "Config": (
         "access_log",
+        "app",
         "asgi_version",
         "http_protocol_class",
         "limit_concurrency",
+        "loaded",
         "loaded_app",
         "reset_contextvars",
         "root_path",
+        "timeout_keep_alive",
         "ws_max_size",
+        "ws_protocol_class",
     ),
     "FlowControl": ("write_paused",),
     # `url` exists from `on_message_begin` on.
     "HttpToolsProtocol": (
+        "access_log",
+        "access_logger",
+        "app",
+        "app_state",
+        "asgi_version",
+        "client",
+        "config",
         "connections",
         "cycle",
+        "expect_100_continue",
         "flow",
         "headers",
+        "limit_concurrency",
         "logger",
         "loop",
         "parser",
         "pipeline",
+        "root_path",
+        "scheme",
         "scope",
+        "server",
         "server_state",
+        "tasks",
         "timeout_keep_alive",
         "timeout_keep_alive_task",
         "transport",
+        "ws_protocol_class",
     ),
     "LifespanOff": ("state",),
     "RequestResponseCycle": (

@@ -33,8 +33,8 @@ class Listener(Protocol):
 class Upgrade(Protocol):
     """The request at the beginning of a connection; released once it is answered."""
 
-    def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Answer 101; raises ValueError for a malformed header."""
+    def accept(self, subprotocol: str | None, headers: list[Header]) -> bytes:
+        """Return the 101, which the connection writes; raises ValueError for a malformed header."""
 
     def write_refusal(self, status: int, body: bytes, headers: list[Header]) -> None:
         """Answer with another status; raises ValueError for a malformed header."""

@@ -6,6 +6,7 @@ Knows asyncio transports and bytes; nothing of WebSocket states or listeners.
 import asyncio
 import logging
 from collections import Counter
+from typing import Protocol
 
 from app.transport.tls_text import tls_of
 from app.transport.wire_bytes import wire_bytes
@@ -21,6 +22,22 @@ OUTBOX_FULL = "outbox full"
 
 # The closings that this layer decides on, by reason; metrics read it.
 closings: Counter[str] = Counter()
+
+
+class ReadyPacket(Protocol):
+    """A packet that many connections share."""
+
+    @property
+    def frame(self) -> bytes:
+        """Its whole frame."""
+
+    @property
+    def ready_frame(self) -> bytes | None:
+        """The same; None until `frame` was asked for once."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first of this turn of the loop that many connections share."""
 
 
 class TurnFlusher:
@@ -69,7 +86,7 @@ class Outbox(asyncio.Protocol):
         self._transport = transport
         self._flusher = flusher
         self._max_outbox_bytes = 0
-        # The bound; while the socket is slow, the size of the frame that made it slow is added.
+        # The bound while the socket is slow: what waited when it became slow is added.
         self._limit_bytes = 0
         self._accepts_frames = False
         # None: not in the flusher's list. bytes: one frame, the common case. list: several, none after an early flush.
@@ -126,6 +143,16 @@ class Outbox(asyncio.Protocol):
         else:
             self._collect_further(frame)
 
+    def write_packet(self, packet: ReadyPacket) -> None:
+        """Let a packet that many share leave at once, if it is the first of this turn and nothing waits before it."""
+        frame = packet.ready_frame
+        if frame is None:
+            frame = packet.frame
+        if packet.is_first and self._collected is None and self._accepts_frames and not self._is_slow:
+            self._transport.write(frame)
+        else:
+            self.write_frame(frame)
+
     def _collect_further(self, frame: bytes) -> None:
         collected = self._collected
         if not isinstance(collected, list):
@@ -148,9 +175,7 @@ class Outbox(asyncio.Protocol):
         if not isinstance(collected, bytes):
             collected = b"".join(collected)
             self._collected_bytes = 0
-        if not self._is_slow:
-            self._limit_bytes = self._max_outbox_bytes + min(len(collected), self._max_outbox_bytes)
-        elif len(collected) + self._transport.get_write_buffer_size() > self._limit_bytes:
+        if self._is_slow and len(collected) + self._transport.get_write_buffer_size() > self._limit_bytes:
             self.outbox_overflowed()
             return
         if collected:
@@ -164,7 +189,9 @@ class Outbox(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Learn that the socket is slow (asyncio calls this above the high-water mark)."""
         self._is_slow = True
-        if self._transport.get_write_buffer_size() > self._limit_bytes:
+        waiting = self._transport.get_write_buffer_size()
+        self._limit_bytes = self._max_outbox_bytes + min(waiting, self._max_outbox_bytes)
+        if waiting > self._limit_bytes:
             self.outbox_overflowed()
 
     def resume_writing(self) -> None:

@@ -9,6 +9,9 @@ _BYTES = {f"{high}{low}".encode(): bytes([int(high + low, 16)]) for high in hexd
 
 def fields_of(query: bytes, most: int = MAX_FIELDS) -> list[tuple[str, str]]:
     """The fields in their order, decoded. Fields past the bound are not read; bad bytes are replaced."""
+    if b"%" not in query and b"+" not in query:
+        pieces = query.decode("utf-8", "replace").split("&", most)[:most]
+        return [(name, value) for name, _, value in [piece.partition("=") for piece in pieces if piece]]
     fields: list[tuple[str, str]] = []
     for field in query.split(b"&", most)[:most]:
         if field:

@@ -11,7 +11,10 @@ _MAX_AGENTS = 1_024
 
 def user_agent_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The user agent among the headers of a request; "" for none."""
-    return _text(next((value for name, value in headers if name == b"user-agent"), b"")[:MAX_AGENT_BYTES])
+    for name, value in headers:
+        if name == b"user-agent":
+            return _text(value[:MAX_AGENT_BYTES])
+    return ""
 
 
 @lru_cache(_MAX_AGENTS)

@@ -1,20 +1,21 @@
-"""The WebSocket protocol class given to uvicorn: reads the upgrade request and runs the ASGI application on it.
+"""The WebSocket protocol class given to uvicorn: checks the upgrade request and calls the ASGI application on it.
 
-After the answer nothing of this object is left: the socket belongs to the WebSocketConnection. Knows nothing of an
-application's messages. The names of uvicorn that this module uses are listed in `internals`.
+An application that says that it answers a request at once (`serves_at_once`) is called without a task. After the answer
+nothing of this object is left: the socket belongs to the WebSocketConnection. Knows nothing of an application's
+messages. The names of uvicorn that this module uses are listed in `internals`.
 """
 
 import asyncio
 import contextvars
 import logging
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import get_local_addr, is_ssl
 from uvicorn.server import ServerState
 
 from app.transport import handshake, tls_text
-from app.transport.asgi import AsgiSession
+from app.transport.asgi import AsgiSession, application_failed, application_returned
 from app.transport.connection import WebSocketConnection
 from app.transport.listener import EXTENSION, Header
 from app.transport.share import share_of
@@ -45,26 +46,47 @@ class WebSocketProtocol(asyncio.Protocol):
         self._app_state = app_state
         self._early = bytearray()
         self._request: handshake.Request | None = None
+        self._client: tuple[str, int] | None = None
         self._session: AsgiSession | None = None
         self._transport: asyncio.Transport
         self._connection: WebSocketConnection
 
-    # Called by the event loop and by uvicorn's HTTP protocol
+    # Called by the HTTP protocol
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over from the HTTP protocol."""
-        self._transport = cast(asyncio.Transport, transport)
+    def take_over(self, transport: asyncio.Transport, is_slow: bool, early: bytes) -> None:
+        """Own the socket. `is_slow`: the peer has not read the answers to its earlier requests, as asyncio has told the
+        socket's last owner; `early`: the bytes behind its request."""
+        self._transport = transport
         self._share.connections.add(self)
-        self._connection = WebSocketConnection(self._transport, self._share, self)
+        self._connection = WebSocketConnection(transport, self._share, self)
+        if is_slow:
+            self._connection.begin_slow()
+        if early:
+            self.data_received(early)
+
+    def receive_request(self, method: bytes, target: bytes, headers: list[Header], client: Any) -> None:
+        """Answer the request, or begin the task that does."""
+        try:
+            request = handshake.read_request(method, target, headers)
+        except handshake.BadHandshake as error:
+            self._connection.reject(error.status, str(error).encode(), error.headers)
+            return
+        self._request, self._client = request, client
+        if self._is_over_limit():
+            logger.warning("Exceeded concurrency limit.")
+            self._connection.reject(503, b"Service Unavailable")
+        elif _serves_at_once(self._config.app, request):
+            self._serve_at_once(request)
+        else:
+            self._begin(request)
+
+    # Called by the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Take the request, which uvicorn hands over whole, and later the bytes that the peer sends too early."""
-        if self._request is None:
-            self._receive_request(data)
-        else:
-            self._early += data
-            if len(self._early) > _MAX_EARLY_BYTES:
-                self._transport.pause_reading()
+        """Keep the bytes that the peer sends too early."""
+        self._early += data
+        if len(self._early) > _MAX_EARLY_BYTES:
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application, which has not answered yet."""
@@ -90,31 +112,35 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # The request
 
-    def _receive_request(self, data: bytes) -> None:
+    def _is_over_limit(self) -> bool:
+        limit = self._config.limit_concurrency
+        # This connection is among the connections, its task is not yet among the tasks; as uvicorn counts for HTTP.
+        return limit is not None and (len(self._share.connections) >= limit or len(self._server_state.tasks) >= limit)
+
+    def _serve_at_once(self, request: handshake.Request) -> None:
+        call = self._config.loaded_app(self._scope(request), _receive_nothing, _send_nothing)
         try:
-            self._request = request = handshake.read_request(data)
-        except handshake.BadHandshake as error:
-            self._request = handshake.UNREADABLE
-            self._connection.reject(error.status, str(error).encode(), error.headers)
-            return
-        if self._is_over_limit():
-            logger.warning("Exceeded concurrency limit.")
-            self._connection.reject(503, b"Service Unavailable")
-            return
+            call.send(None)
+            # It waits for something: what it has begun ends with it.
+            call.close()
+            raise RuntimeError("expected an answer at once")
+        except StopIteration:
+            application_returned(self._connection)
+        except Exception as error:
+            application_failed(self._connection, error)
+
+    def _begin(self, request: handshake.Request) -> None:
         self._session = AsgiSession(self._connection, self._config.ws_max_size)
         context = contextvars.Context() if self._config.reset_contextvars else None
         task = asyncio.get_running_loop().create_task(self._run(request, self._session), context=context)
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 
-    def _is_over_limit(self) -> bool:
-        limit = self._config.limit_concurrency
-        # This connection is among the connections, its task is not yet among the tasks; as uvicorn counts for HTTP.
-        return limit is not None and (len(self._share.connections) >= limit or len(self._server_state.tasks) >= limit)
-
     async def _run(self, request: handshake.Request, session: AsgiSession) -> None:
         try:
-            await self._config.loaded_app(self._scope(request), session.receive, session.send)
+            scope = self._scope(request)
+            scope["server"] = get_local_addr(self._transport)
+            await self._config.loaded_app(scope, session.receive, session.send)
         except Exception as error:
             session.application_failed(error)
         except BaseException:
@@ -125,14 +151,14 @@ class WebSocketProtocol(asyncio.Protocol):
             session.application_returned()
 
     def _scope(self, request: handshake.Request) -> dict[str, Any]:
-        root_path = self._config.root_path
+        root_path, transport = self._config.root_path, self._transport
+        has_tls = is_ssl(transport)
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self._transport) else "ws",
-            "server": get_local_addr(self._transport),
-            "client": get_remote_addr(self._transport),
+            "scheme": "wss" if has_tls else "ws",
+            "client": self._client,
             "root_path": root_path,
             "path": root_path + request.path,
             "raw_path": root_path.encode() + request.raw_path,
@@ -143,19 +169,19 @@ class WebSocketProtocol(asyncio.Protocol):
             "extensions": {
                 "websocket.http.response": {},
                 EXTENSION: {"connection": self._connection},
-                **tls_text.entry(self._transport),
+                **(tls_text.entry(transport) if has_tls else {}),
             },
         }
 
     # Called by the connection
 
-    def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Answer 101."""
+    def accept(self, subprotocol: str | None, headers: list[Header]) -> bytes:
+        """Return the 101; the connection writes it."""
         assert self._request is not None
-        all_headers = [*self._server_state.default_headers, *headers]
-        self._transport.write(handshake.acceptance(self._request, subprotocol, all_headers))
+        answer = handshake.acceptance(self._request, subprotocol, [*self._server_state.default_headers, *headers])
         self._log_answer("[accepted]")
         self._share.connections.discard(self)
+        return answer
 
     def write_refusal(self, status: int, body: bytes, headers: list[Header]) -> None:
         """Answer with another status; the connection closes the socket."""
@@ -175,6 +201,19 @@ class WebSocketProtocol(asyncio.Protocol):
     def _log_answer(self, answer: str) -> None:
         # An access log like uvicorn's, under the same setting. Without the query, in which clients send their tokens.
         if self._request is not None and self._config.access_log:
-            client = get_remote_addr(self._transport)
-            address = f"{client[0]}:{client[1]}" if client else ""
+            address = f"{self._client[0]}:{self._client[1]}" if self._client else ""
             logger.info('%s - "WebSocket %s" %s', address, self._config.root_path + self._request.path, answer)
+
+
+def _serves_at_once(application: Any, request: handshake.Request) -> bool:
+    """Whether an application ends its call for a WebSocket without waiting, receiving or sending."""
+    serves_at_once = getattr(application, "serves_at_once", None)
+    return serves_at_once is not None and bool(serves_at_once(request.path, request.query))
+
+
+async def _receive_nothing() -> Any:
+    raise RuntimeError("expected an answer at once")
+
+
+async def _send_nothing(_message: Any) -> None:
+    raise RuntimeError("expected an answer at once")

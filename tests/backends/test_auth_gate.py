@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.backends import auth_gate
-from app.backends.auth_gate import BUSY, DOWN, AuthGate
+from app.backends.auth_gate import BUSY, DOWN, AuthGate, AuthOutcome
 from app.backends.breaker import Breaker
 from app.backends.figures import BackendCounts
 from app.config.settings import Site
@@ -114,3 +114,40 @@ async def test_a_request_that_is_given_up_leaves_its_turn(monkeypatch: pytest.Mo
             raise asyncio.CancelledError
     await ask(gate)
     assert counts.auth_breaker == 0
+
+
+async def test_who_enters_at_once_takes_a_place() -> None:
+    """The gate is open while a place is free and nobody waits; a place that is left goes to the one that waits."""
+    gate, counts = make_gate(at_once=2)
+    for _ in range(2):
+        assert gate.is_open
+        gate.enter()
+    assert not gate.is_open
+    waits = asyncio.create_task(ask(gate))
+    await until(lambda: counts.auths_waiting == 1, "one to wait")
+    assert counts.auths_in_flight == 2
+    gate.leave(AuthOutcome(was_answered=True))
+    # The place is the waiter's, though it has not run yet.
+    assert not gate.is_open
+    await waits
+    assert gate.is_open
+
+
+async def test_a_place_is_not_lost_with_its_waiter() -> None:
+    """A waiter that is cancelled in the moment in which its place comes hands it on."""
+    gate, counts = make_gate()
+    gate.enter()
+    first, second = asyncio.create_task(ask(gate)), asyncio.create_task(ask(gate))
+    await until(lambda: counts.auths_waiting == 2, "two to wait")
+    gate.leave(AuthOutcome())
+    first.cancel()
+    await second
+    assert first.cancelled()
+    assert gate.is_open
+
+
+async def test_a_gate_with_a_breaker_that_is_not_closed_is_not_open() -> None:
+    """The probe, and those that are refused, go the other way."""
+    gate, _ = make_gate(failures=1)
+    await ask(gate, was_answered=False)
+    assert not gate.is_open

@@ -145,7 +145,7 @@ async def test_pauses_grow(world: World) -> None:
 async def test_a_backend_that_hangs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request has a deadline for all of it, and the last good set serves meanwhile."""
     await world.keys()
-    monkeypatch.setattr(world.cache._pools, "_timeout_seconds", 0.05)
+    monkeypatch.setattr(world.cache._pools, "timeout_seconds", 0.05)
     world.backend.gate = asyncio.Event()
     assert await world.keys("k2") == "k1"
     world.now += REFRESH_SECONDS

@@ -402,3 +402,101 @@ async def test_close_ends_what_is_in_flight(
     await directory.aclose()
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+async def warm(backend: Backend, directory: HttpRoomDirectory, site: Site) -> None:
+    """Leaves an idle connection to the backend."""
+    await directory.fetch_rooms(site, "first", None)
+    backend.requests.clear()
+
+
+async def test_no_task_where_a_connection_is_idle(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """A question on an idle connection is asked within the call; both ways send the same request."""
+    site = make_site()
+    await directory.fetch_rooms(site, "a", "m")
+    backend.gate = asyncio.Event()
+    tasks = asyncio.all_tasks()
+    asked = asyncio.create_task(directory.fetch_rooms(site, "a", "m"))
+    await backend.has_requests(2)
+    assert asyncio.all_tasks() - tasks == {asked}
+    backend.gate.set()
+    assert await asked == []
+    assert backend.connections == 1
+    first, second = backend.requests
+    assert (first.target, first.headers) == (second.target, second.headers)
+
+
+async def test_idle_connection_that_the_backend_has_closed(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """The question is asked once more on a new connection; a second cut is a refusal."""
+    counts = Counts()
+    directory._counts = counts
+    site = make_site()
+    await warm(backend, directory, site)
+    backend.cuts = 1
+    assert await directory.fetch_rooms(site, "a", None) == []
+    assert len(backend.requests) == 2
+    backend.cuts = 2
+    assert await refusal(directory, site) == "Auth error: connection failed"
+    assert counts.of("newsite").part(BackendCounts).auths == {"known": 2, "failed": 1}
+    assert counts.of("newsite").part(BackendCounts).auths_in_flight == 0
+
+
+async def test_time_out_on_an_idle_connection(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """A backend that does not answer there is refused alike, and its place is free again."""
+    site = make_site(auth_concurrency=1)
+    await warm(backend, directory, site)
+    backend.gate = asyncio.Event()
+    assert await refusal(directory, site) == "Auth error: timed out"
+    backend.gate = None
+    assert await directory.fetch_rooms(site, "a", None) == []
+
+
+async def test_cancelled_callers_on_an_idle_connection(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """A request that was sent goes on without its caller; whoever asks the same meanwhile gets its answer."""
+    site = make_site()
+    await warm(backend, directory, site)
+    backend.gate = asyncio.Event()
+    first = asyncio.create_task(directory.fetch_rooms(site, "a", None))
+    await backend.has_requests(1)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(directory.fetch_rooms(site, "a", None))
+    await asyncio.sleep(0)
+    backend.gate.set()
+    assert await second == []
+    assert len(backend.requests) == 1
+
+
+async def test_close_ends_a_request_on_an_idle_connection(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """aclose ends it as any other."""
+    site = make_site()
+    await warm(backend, directory, site)
+    backend.gate = asyncio.Event()
+    asked = asyncio.create_task(directory.fetch_rooms(site, "a", None))
+    await backend.has_requests(1)
+    await directory.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+async def test_breaker_counts_idle_connections_too(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """5xx answers on one kept connection open the breaker."""
+    site = make_site()
+    await warm(backend, directory, site)
+    backend.answer = http_answer(b"", "503 Service Unavailable")
+    for number in range(breaker.FAILURES):
+        await refusal(directory, site, str(number))
+    assert await refusal(directory, site) == "Auth error: the site's backend does not answer, try again later"
+    assert (len(backend.requests), backend.connections) == (breaker.FAILURES, 1)

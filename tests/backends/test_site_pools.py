@@ -2,17 +2,19 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from app.backends.exact_pool import ExactPool
-from app.backends.exchange import MAX_ANSWER_BYTES, BackendError
+from app.backends.exchange import MAX_ANSWER_BYTES, BackendError, BackendPool
 from app.backends.lean_pool import LeanPool
-from app.backends.site_pools import PoolKind, SitePools
+from app.backends.site_pools import SitePools
 from tests.backends.conftest import Backend, http_answer
 
 NAME = (b"x-name", b"value")
+PoolKind = Callable[[ssl.SSLContext], BackendPool]
 LATIN_1_NAME = (b"x-name", b"d\xeda")
 
 
@@ -23,7 +25,7 @@ def kind(request: pytest.FixtureRequest) -> PoolKind:
 
 
 @pytest.fixture
-async def pools(kind: PoolKind) -> AsyncIterator[SitePools]:
+async def pools(kind: PoolKind) -> AsyncIterator[SitePools[BackendPool]]:
     """Pools of one kind, closed when the test ends. A busy machine is no fault of the backend."""
     made = SitePools(30, kind)
     yield made
@@ -31,7 +33,7 @@ async def pools(kind: PoolKind) -> AsyncIterator[SitePools]:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
-async def test_a_request_arrives_as_it_was_given(backend: Backend, pools: SitePools, method: str) -> None:
+async def test_a_request_arrives_as_it_was_given(backend: Backend, pools: SitePools[BackendPool], method: str) -> None:
     """Method, URL, headers and body arrive, with the headers of every request and nothing else."""
     content = b"" if method == "GET" else b"\xffbody"
     await pools.exchange("newsite", method, f"{backend.url}/a%2Fb?c=%20", [NAME], content)
@@ -42,7 +44,7 @@ async def test_a_request_arrives_as_it_was_given(backend: Backend, pools: SitePo
     assert request.headers == {"accept": b"application/json", "user-agent": b"recado", "x-name": b"value"}
 
 
-async def test_body_of_a_refusal_is_not_read(backend: Backend, pools: SitePools) -> None:
+async def test_body_of_a_refusal_is_not_read(backend: Backend, pools: SitePools[BackendPool]) -> None:
     """The body is read with a 200 only; after another status the next request works all the same."""
     backend.answer = http_answer(b"no", "403 Forbidden")
     for _ in range(2):
@@ -50,14 +52,16 @@ async def test_body_of_a_refusal_is_not_read(backend: Backend, pools: SitePools)
         assert (answer.status, answer.body) == (403, b"")
 
 
-async def test_redirects_are_not_followed(backend: Backend, pools: SitePools) -> None:
+async def test_redirects_are_not_followed(backend: Backend, pools: SitePools[BackendPool]) -> None:
     """A redirect is an answer like any other."""
     backend.answer = http_answer(b"", "302 Found", f"Location: {backend.url}/elsewhere")
     assert (await pools.exchange("newsite", "GET", backend.url, [])).status == 302
     assert len(backend.requests) == 1
 
 
-async def test_no_proxy_of_the_environment(backend: Backend, pools: SitePools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_of_the_environment(
+    backend: Backend, pools: SitePools[BackendPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A proxy that the environment names is not used."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
@@ -79,7 +83,7 @@ async def test_no_proxy_of_the_environment(backend: Backend, pools: SitePools, m
     ],
 )
 async def test_reasons_are_the_same(
-    backend: Backend, pools: SitePools, kind: PoolKind, answer: bytes, reason: str
+    backend: Backend, pools: SitePools[BackendPool], kind: PoolKind, answer: bytes, reason: str
 ) -> None:
     """Both kinds give the same reason for each fault of an answer."""
     backend.answer = answer
@@ -100,14 +104,14 @@ async def test_reasons_are_the_same(
         ("ftp://127.0.0.1/", "the URL is not usable"),
     ],
 )
-async def test_no_backend(pools: SitePools, url: str, reason: str) -> None:
+async def test_no_backend(pools: SitePools[BackendPool], url: str, reason: str) -> None:
     """The reason for a backend that is not there, and for a URL that is not usable."""
     with pytest.raises(BackendError) as caught:
         await pools.exchange("newsite", "GET", url, [])
     assert (str(caught.value), caught.value.was_answered) == (reason, False)
 
 
-async def test_answer_that_breaks_off(pools: SitePools) -> None:
+async def test_answer_that_breaks_off(pools: SitePools[BackendPool]) -> None:
     """An answer that ends in the middle of its body is a connection that failed."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,14 +139,14 @@ async def test_cause_names_what_the_library_saw(kind: PoolKind, cause: str) -> N
     await pools.aclose()
 
 
-async def test_headers_arrive_in_their_bytes(backend: Backend, pools: SitePools) -> None:
+async def test_headers_arrive_in_their_bytes(backend: Backend, pools: SitePools[BackendPool]) -> None:
     """A header outside of ASCII arrives in its bytes."""
     for header in (NAME, LATIN_1_NAME, NAME):
         await pools.exchange("newsite", "GET", backend.url, [header])
     assert [request.headers["x-name"] for request in backend.requests] == [b"value", b"d\xeda", b"value"]
 
 
-async def test_sites_share_no_pool(backend: Backend, pools: SitePools) -> None:
+async def test_sites_share_no_pool(backend: Backend, pools: SitePools[BackendPool]) -> None:
     """One site's slow backend holds no connection of another's."""
     for site in ("a", "b", "a"):
         await pools.exchange(site, "GET", backend.url, [])

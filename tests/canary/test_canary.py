@@ -62,12 +62,12 @@ def devices(deployment: Deployment) -> dict[str, Any]:
 
 def test_in_peace_everything_arrives_and_nothing_shows(deploy: Deploy) -> None:
     """Each message is delivered; no list, log line, row or site of the metrics shows the hidden site."""
-    deployment = deploy(DATABASE_URL="sqlite:///journal.sqlite")
+    deployment = deploy(DATABASE_URL="sqlite:///journal.sqlite", CANARY_WAIT="30")
     node = deployment.nodes[0]
     wait_sent(node, 5)
     figures = Figures(node)
     assert figures("recado_canary_delivered_share") == 1.0
-    assert 0 < figures("recado_canary_p99_seconds") < 5
+    assert 0 < figures("recado_canary_p99_seconds") < 30
     assert figures.of("recado_canary_missed_total") == {}
     assert notice(node)
     assert CANARY_SITE not in node.get("/metrics").text
@@ -186,7 +186,7 @@ def test_nothing_stays_behind_a_node_that_is_killed(deploy: Deploy) -> None:
     wait_missed(killed, "not acked in time")
     killed.kill()
     assert any(name.startswith("queue:") for name in devices(deployment))
-    other = deployment.add_node(CANARY_ACKS="all", CANARY_WAIT="5")
+    other = deployment.add_node(CANARY_ACKS="all", CANARY_WAIT="30")
     wait_sent(other, 1)
     eventually(lambda: not any(name.startswith("queue:") for name in devices(deployment)), "the queue to go", 60)
     assert other.stop() == 0

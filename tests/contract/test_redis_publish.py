@@ -574,7 +574,9 @@ def test_metrics(server: Deployment, news: Application) -> None:
     assert Figures(server)("recado_publish_lease", site="news") == 1
     assert grown("recado_publish_received_total", form="publish") == 1
     assert grown("recado_publish_received_total", form="stream") == 2
-    for result in ("queued", "delivered", "duplicate"):
-        assert grown("recado_publish_outcomes_total", result=result) == 1
+    results = ("queued", "delivered", "duplicate")
+    eventually(
+        lambda: [grown("recado_publish_outcomes_total", result=result) for result in results] == [1, 1, 1], "outcomes"
+    )
     assert grown("recado_publish_identifications_total", result="accepted") == 1
     assert grown("recado_publish_lease_gaps_total") == 0

@@ -190,11 +190,12 @@ def test_the_figures(deployment: Deployment) -> None:
         stranger.sendall(b"\x16\x03\x01\x00\x05hello")
         while stranger.recv(100):
             pass
+    failed = {"reason": "handshake failed"}
+    eventually(lambda: Figures(deployment)("recado_refused_total", failed) >= 1, "the refusal to be counted")
     seen = Figures(deployment)
     # As made, or renewed by another test.
     assert 29 < seen("recado_tls_certificate_days_left") <= 90
     assert seen("recado_tls_handshakes_total") >= 1
-    assert seen("recado_refused_total", reason="handshake failed") >= 1
 
 
 def test_the_command_line(deployment: Deployment, connect: Connector, tenant: Tenant) -> None:

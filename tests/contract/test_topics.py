@@ -208,9 +208,9 @@ def test_timeout(server: Deployment) -> None:
     quick = TopicBackend(server, "quick")
     begun = time.monotonic()
     with quick.subscribe("a") as stream:
-        assert stream.greeting["timeout"] == 1500
+        assert stream.greeting["timeout"] == 3000
         assert stream.ended.wait(30)
-        assert time.monotonic() - begun > 1.4
+        assert time.monotonic() - begun > 2.9
         assert stream.response.is_closed
 
 
@@ -231,7 +231,7 @@ def test_alive(server: Deployment) -> None:
         assert quick.extend(number, "wrong").status_code == 403
         answer = quick.extend(number, secret)
         assert answer.status_code == 200
-        assert answer.json() | {"secret": ""} == {"connid": number, "secret": "", "timeout": 1500}
+        assert answer.json() | {"secret": ""} == {"connid": number, "secret": "", "timeout": 3000}
         fresh = answer.json()["secret"]
         assert fresh != secret
         # An old secret is refused as any wrong secret is.
@@ -241,7 +241,7 @@ def test_alive(server: Deployment) -> None:
         exhausted = quick.extend(number, last)
         assert exhausted.status_code == 429
         assert stream.ended.wait(30)
-        assert time.monotonic() - begun > 2.2
+        assert time.monotonic() - begun > 3.7
         assert quick.extend(number, last).status_code == 404
 
 

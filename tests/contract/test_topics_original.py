@@ -34,7 +34,7 @@ def server(request: pytest.FixtureRequest, bind_server: BindServer) -> Iterator[
         "open_status": True,
         "reserved_under_hash": True,
         "jwt_secret": JWT_SECRET,
-        "connection_timeout": 4,
+        "connection_timeout": 6,
         "bindUrl": bind_server.url,
         "bind_method": "RETREIVE",
         "bind_headers": {"X-Site": "old", "Content-Type": "text/plain", "User-Agent": "node"},

@@ -410,6 +410,19 @@ async def test_message_for_a_site_unknown_here_is_left_out(start_node: NodeStart
     assert await heard(receiver, 1) == [body]
 
 
+async def test_first_message_of_a_turn_is_marked(start_node: NodeStarter) -> None:
+    """Of the messages that the bus brings in one turn of the loop the first is to be written at once."""
+    node = await start_node(SITE)
+    receiver = await node.open(SITE, ROOM)
+    assert receiver.connection is not None
+    messages = [LiveMessage(10**13 + number, "1", b"", receiver.connection.handles) for number in range(4)]
+    for message in messages[:3]:
+        node.delivery.message_published(SITE.name, message.seq, message)
+    await asyncio.sleep(0)
+    node.delivery.message_published(SITE.name, 0, messages[3])
+    assert [message.is_first for message in messages] == [True, False, False, True]
+
+
 async def test_publish_while_redis_is_away(start_node: NodeStarter, valkey: Valkey) -> None:
     """Without a link a publish fails at once with StoreUnavailable; the message is not kept to be sent later."""
     node = await start_node(SITE)

@@ -61,6 +61,48 @@ def test_message_reaches_the_addressed_devices_alone() -> None:
     assert (first.seqs, second.seqs, other.seqs) == ([1], [1], [2])
 
 
+class CountingReceiver(RecordingReceiver):
+    """One that counts what it encodes. Lives as long as its connection."""
+
+    encoded = 0
+
+    def encode(self, message: LiveMessage) -> tuple[int, bytes]:
+        """The same."""
+        type(self).encoded += 1
+        return super().encode(message)
+
+
+class OtherReceiver(CountingReceiver):
+    """One of another class, which counts by itself."""
+
+    encoded = 0
+
+
+def test_message_is_encoded_once_for_a_class_of_receivers() -> None:
+    """Receivers of one class share an encoding, receivers of another class have their own."""
+    place = Place()
+    receivers = [CountingReceiver(), OtherReceiver(), CountingReceiver(), OtherReceiver()]
+    for handle, receiver in zip((A, A, B, B), receivers, strict=True):
+        connection, _ = place.live(handle)
+        connection.receiver = receiver
+    for seq in (1, 2):
+        place.tell(seq, A, B)
+    assert [receiver.seqs for receiver in receivers] == [[1, 2]] * 4
+    assert (CountingReceiver.encoded, OtherReceiver.encoded) == (2, 2)
+    assert [connection.messages for connection in place.connections] == [2] * 4
+
+
+def test_connection_that_fetches_holds_what_others_get() -> None:
+    """A message is held for a connection whose queue is being read, also when it is encoded for another one already."""
+    place = Place()
+    (_, live), (fetching, late) = place.live(A), place.connection(A)
+    place.connections.add(fetching)
+    place.tell(1, A)
+    assert (live.seqs, late.seqs) == ([1], [])
+    fetching.go_live(0)
+    assert late.seqs == [1]
+
+
 def test_connection_of_two_devices_gets_a_message_once() -> None:
     """A user in two user rooms gets one copy over one connection."""
     place = Place()

@@ -37,6 +37,8 @@ NOT_RUN = {
     "docs/webhooks.md sh 1": "tests/faults/test_webhooks.py runs the commands",
     "README.md sh 1": "clones and installs; scripts/serve is what tests/demo starts, scripts/test runs this",
     "README.md sh 4": "installs into the reader's environment",
+    "docs/tracing.md sh 1": "installs into the reader's environment",
+    "docs/tracing.md  1": "a picture",
     "docs/scaling.md sh 1": "takes minutes; tests/bench/test_large.py runs the scenario in miniature",
     "docs/scaling.md sh 2": "tests/bench/test_simulate.py runs the command",
     "docs/scaling.md py 1": "tests/bench/test_simulate.py runs the function",

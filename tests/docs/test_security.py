@@ -26,6 +26,7 @@ _GROUPS = (
     "Redis",
     "Sites' backends",
     "Between nodes",
+    "Tracing",
     "Operators' pages",
 )
 _CODE = re.compile(r"`([^`]+)`")

@@ -19,6 +19,10 @@ class Part:
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []
 
+    def serves_at_once(self, query: bytes) -> bool:
+        """As the server of Socket.IO."""
+        return b"sid=" not in query
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Records the call."""
         self.asked.append((scope["path"], scope.get("raw_path", b"")))
@@ -208,3 +212,16 @@ async def test_paths_of_sites(path: bytes, answers: bool) -> None:
 
     await server.dispatch(scope | {"root_path": ""}, receive, send)
     assert [found[1] for found in files.asked] == ([path] if answers else [])
+
+
+def test_which_websockets_are_served_at_once() -> None:
+    """A WebSocket that opens a session of Socket.IO is; none of a page, of another protocol, or on a node that has
+    ports for other protocols, and none once WebSockets are refused."""
+    server = Server()
+    paths = {"/socket.io/": True, "/socket.io": True, "/socket.io/page.js": False, "/channels/a": False, "/": False}
+    assert {path: server.dispatch.serves_at_once(path, b"EIO=4") for path in paths} == paths
+    assert not server.dispatch.serves_at_once("/socket.io/", b"EIO=4&sid=a")
+    server.dispatch.refuse_websockets()
+    assert not server.dispatch.serves_at_once("/socket.io/", b"EIO=4")
+    mounted = Server({"channels": "shop"}, (81,))
+    assert not mounted.dispatch.serves_at_once("/socket.io/", b"EIO=4")

@@ -31,6 +31,7 @@ from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
+from app.tracing import figures as tracing_figures
 from app.transport import refusals
 from app.webhooks.figures import WebhookCounts
 from app.webhooks.protocol import WEBHOOKS
@@ -43,6 +44,7 @@ LISTED = [
     *journal_figures.METRICS,
     *canary_figures.METRICS,
     *tls_figures.METRICS,
+    *tracing_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from app.config.settings import Site, become
+from app.config.changes import become
+from app.config.settings import Site
 from app.digests import digest
 from app.errors import BadRequest
 from app.observe.counts import Counts

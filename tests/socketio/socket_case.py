@@ -61,14 +61,16 @@ class Application:
 class Client:
     """One session of a server, on a socket that remembers."""
 
-    def __init__(self, server: SocketServer, version: int = 4, query_string: bytes = b"") -> None:
+    def __init__(
+        self, server: SocketServer, version: int = 4, query_string: bytes = b"", on_socket: bool = True
+    ) -> None:
         self.socket = RememberingSocket()
         self.engine = EngineSession(server.engine, server.new_sid(), version)
         server.engine.sessions[self.engine.sid] = self.engine
         self.engine.origins = ("https://www.example.com",)
         self.handshake = Handshake(query_string, "192.0.2.1")
         self.session = SocketSession(server, self.engine, self.handshake)
-        self.engine.start(self.session, self.socket, asyncio.get_running_loop().time())
+        self.engine.start(self.session, self.socket if on_socket else None, asyncio.get_running_loop().time())
         self.socket.written.clear()
         self.session.session_started()
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.socketio.engine_request import (
     Handshake,
+    KeptFields,
     Refusal,
     parse_query,
     wait_for_disconnect,
@@ -54,13 +55,13 @@ def test_session_keeps_what_is_read_of_a_query() -> None:
     """Of a query of 64 KB a session keeps the fields that somebody reads, each a byte longer than it may be at most."""
     value = "é" * 10_000
     query = urlencode({"EIO": "4", "deviceId": "d", "token": value, "other": "x" * 20_000}).encode()
-    kept = Handshake(query, "192.0.2.1").keep({"token": 100, "deviceId": 100, "meta": 100})
+    kept = Handshake(query, "192.0.2.1").keep(KeptFields({"token": 100, "deviceId": 100, "meta": 100}))
     assert kept.client_address == "192.0.2.1"
     assert kept.query.keys() == {"token", "deviceId"}
     assert kept.query["deviceId"] == "d"
     assert 100 < len(kept.query["token"].encode()) < 110
     assert sys.getsizeof(kept._query) < 200
-    exact = Handshake(b"token=%C3%A9a", "").keep({"token": 3})
+    exact = Handshake(b"token=%C3%A9a", "").keep(KeptFields({"token": 3}))
     assert exact.query == {"token": "éa"}
 
 
@@ -93,3 +94,12 @@ def test_refusals_are_the_protocols(refusal: Refusal) -> None:
     assert 400 <= refusal.status < 500 or refusal is Refusal.DRAINING
     assert bool(refusal.headers) is (refusal in (Refusal.DRAINING, Refusal.TOO_MANY_SESSIONS))
     assert set(json.loads(refusal.body)) == {"code", "message"}
+
+
+@pytest.mark.parametrize("name", [b"token", b"%74oken", b"to%6ben"])
+def test_a_kept_field_is_found_in_any_spelling(name: bytes) -> None:
+    """A session keeps a field whose name is written with percent signs; a query without any costs no reading."""
+    fields = KeptFields({"token": 100})
+    assert Handshake(b"EIO=4&" + name + b"=1", "").keep(fields).query == {"token": "1"}
+    assert not fields.may_be_in(b"EIO=4&transport=websocket")
+    assert Handshake(b"EIO=4&transport=websocket", "").keep(fields).query == {}

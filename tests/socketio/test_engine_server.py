@@ -52,6 +52,9 @@ class Echo:
         """Send the bytes back."""
         self.session.send_binary(data)
 
+    def sender_changed(self) -> None:
+        """Nothing to do."""
+
     def session_closed(self, reason: str) -> None:
         """Remember the reason."""
         self.reasons.append(reason)

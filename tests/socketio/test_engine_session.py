@@ -95,6 +95,10 @@ class RememberingSocket:
         if self.closed_with is None:
             self.written.append(frame[4 if frame[1] == _LONG else 2 :])
 
+    def write_packet(self, packet: EncodedPacket) -> None:
+        """Remember a packet."""
+        self.write_frame(packet.frame)
+
     def write_binary(self, payload: bytes) -> None:
         """Remember a binary message."""
         if self.closed_with is None:
@@ -120,6 +124,7 @@ class RememberingListener:
     def __init__(self) -> None:
         self.messages: list[bytes | tuple[bytes]] = []
         self.reasons: list[str] = []
+        self.moves = 0
 
     def session_started(self) -> None:
         """Nothing to say."""
@@ -135,6 +140,10 @@ class RememberingListener:
         if data == b"bad":
             raise MalformedPacket
         self.messages.append((data,))
+
+    def sender_changed(self) -> None:
+        """Remember the move."""
+        self.moves += 1
 
     def session_closed(self, reason: str) -> None:
         """Remember the reason."""

@@ -305,3 +305,10 @@ async def test_client_releases_nothing(world: World) -> None:
     assert (world.released, len(world.own)) == ([], 1)
     assert RELEASE not in world.passed[0][1]["headers"]
     assert world.counts["refused"] == 1
+
+
+def test_a_websocket_that_opens_a_session_is_served_at_once(world: World) -> None:
+    """A session's id may name another node, which is asked first."""
+    router = world.router()
+    assert router.serves_at_once(b"EIO=4&transport=websocket")
+    assert not router.serves_at_once(b"EIO=4&transport=websocket&sid=a.b")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_session import SERVER_DISCONNECT
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from tests.socketio.socket_case import PACKET, Application, Client, make_server
 
@@ -92,14 +94,59 @@ async def test_hot_path() -> None:
         assert connection.buffered_bytes == client.socket.buffered_bytes
 
 
-async def test_hot_path_is_the_sessions_own() -> None:
-    """A confirmed connection sends with the session's own method; a closed one sends nothing."""
-    connection, client, _ = await joined()
-    assert connection.send_encoded == client.engine.send_encoded
+@pytest.mark.parametrize("version", [4, 3])
+async def test_hot_path_is_the_sockets_own(version: int) -> None:
+    """A confirmed connection sends with the WebSocket's own method, whose frames are those of version 4, or else with
+    the session's; a closed one sends nothing."""
+    connection, client, _ = await joined(version)
+    assert connection.send_encoded == (client.socket.write_packet if version == 4 else client.engine.send_encoded)
     connection.disconnect()
     client.received()
     connection.send_encoded(PACKET)
     assert client.received() == []
+
+
+async def test_receiver_follows() -> None:
+    """A receiver's copy of the hot path is that of the connection: before the answer, behind it, and at the end."""
+    application = Application("/site")
+    copies = []
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        receiver = connection.receiver = SimpleNamespace(send=connection.send_encoded)
+        copies.append(receiver)
+        receiver.send(PACKET)
+        assert client.received() == []
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    client.received()
+    await client.send(b"40/site,")
+    assert client.received()[1:] == [PACKET.packet]
+    (connection,), (copy,) = application.connections, copies
+    assert copy.send == connection.send_encoded == client.socket.write_packet
+    connection.disconnect()
+    client.received()
+    copy.send(PACKET)
+    assert client.received() == []
+
+
+async def test_hot_path_of_a_session_that_moves() -> None:
+    """A polling session that moves to a WebSocket sends on it; one that is about to end sends nothing more."""
+    server = make_server(Application("/site"))
+    client = Client(server, on_socket=False)
+    await client.send(b"40/site,")
+    (connection,) = client.session.namespaces.values()
+    connection.receiver = copy = SimpleNamespace(send=connection.send_encoded)
+    assert copy.send == client.engine.send_encoded
+    client.engine.offer_socket(client.socket)
+    client.engine.take_socket(client.socket)
+    client.received()
+    assert copy.send == client.socket.write_packet
+    copy.send(PACKET)
+    assert client.received() == [PACKET.packet]
+    client.engine.close(SERVER_DISCONNECT)
+    copy.send(PACKET)
+    assert client.received() == [], "an ack of it might come too late"
 
 
 async def test_outbox_that_overflows_within_confirm() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from app.socketio.engine_packet import EncodedPacket, MalformedPacket
 from app.socketio.socket_packet import (
     ClientPacket,
     Unread,
+    _load_auth,
     add_attachment,
     check_ack,
     read_arguments,
@@ -216,3 +218,25 @@ def test_writing() -> None:
     assert write_refusal("/site", "No", 3).packet == b'44/site,"No"'
     assert write_disconnect("/site").packet == b"41/site,"
     assert write_disconnect("/").packet == b"41"
+
+
+@given(
+    st.one_of(
+        st.dictionaries(st.text(max_size=4), st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.none())).map(
+            json.dumps
+        ),
+        st.text('{}[]":,\\ud8\n\t\x00\x7f\x1fé1.eE-+ntrulfase', max_size=24),
+        st.text('"\\ud8dc00\n\x00é', max_size=12).map('{{"a":"{}"}}'.format),
+    )
+)
+def test_auth_is_read_as_the_library_reads_it(text: str) -> None:
+    """The faster reader of an auth that holds texts alone reads what the standard library reads, and nothing else."""
+    try:
+        expected: Any = json.loads(text)
+    except ValueError:
+        expected = MalformedPacket
+    try:
+        read: Any = _load_auth(text)
+    except MalformedPacket:
+        read = MalformedPacket
+    assert repr(read) == repr(expected)

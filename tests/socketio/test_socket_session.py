@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
-from app.socketio.socket_session import ack_prefix, read_ack, read_ack_id
+from app.socketio.socket_session import read_ack, read_known_ack
 from tests.socketio.socket_case import Application, Client, make_server
 
 
@@ -31,6 +31,8 @@ from tests.socketio.socket_case import Application, Client, make_server
         (b"43/site,1_0[]", None),
         (b"43/site,12345678901234567890[]", None),
         (b"43", None),
+        (b"42/site,17[]", None),
+        (b"", None),
     ],
 )
 def test_plain_acks(packet: bytes, ack: tuple[str, int] | None) -> None:
@@ -38,13 +40,29 @@ def test_plain_acks(packet: bytes, ack: tuple[str, int] | None) -> None:
     assert read_ack(packet) == ack
 
 
-def test_ack_behind_a_known_prefix() -> None:
-    """An ack in the namespace joined last is recognised by its prefix alone."""
-    assert ack_prefix("/site") == b"43/site,"
-    assert ack_prefix("/") == b"43"
-    assert read_ack_id(b"43/site,17[1]", len(b"43/site,")) == 17
-    assert read_ack_id(b"43/site,17", len(b"43/site,")) == 17
-    assert read_ack_id(b"43/site,17[1]", len(b"43")) is None
+async def test_acks_of_many_sessions() -> None:
+    """Each session takes an ack for itself, also when another one has sent the same text for another namespace."""
+    application = Application("/site", "/other")
+    server = make_server(application)
+    client, second = Client(server), Client(server)
+    await client.send(b"40/site,")
+    await second.send(b"40/other,")
+    for one in (client, second, client):
+        await one.send(b"43/site,17[]", b"43/other,18[]")
+    long_ack = b'43/site,19["%b"]' % (b"x" * 500)
+    before = read_known_ack.cache_info()
+    await client.send(long_ack, long_ack)
+    assert read_known_ack.cache_info() == before, "a long text is not kept"
+    acks = ("/site", 17), ("/other", 18), ("/site", 17), ("/site", 19), ("/site", 19)
+    assert application.heard == list(acks)
+
+
+def test_known_acks_are_few_and_short() -> None:
+    """The acks that are remembered are few: the oldest is forgotten."""
+    for number in range(2_000):
+        read_known_ack(b"43/site,%d[]" % number)
+    assert read_known_ack.cache_info().currsize <= 64
+    assert read_known_ack(b"43/site,7[]") == ("/site", 7)
 
 
 @given(st.one_of(st.text(), st.text('0123456789-/,?[]{}"abc')))

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -95,7 +95,7 @@ class FileSite:
         self.counts = Counts([])
         facts = FileSites({SITE: self.site}, bounds_of, sql.secret_of, _room_of)
         self.endpoint = FileEndpoint(facts, self.sessions, self.uploads, self.downloads, self.counts)
-        self.dispatcher = Dispatcher(_nothing, {}, {}, ())
+        self.dispatcher = Dispatcher(cast(Any, _nothing), {}, {}, ())
         self.dispatcher.serve_sites({"files": self.endpoint})
 
     def store_of(self, url: str) -> PartStore:

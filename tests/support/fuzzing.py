@@ -31,7 +31,7 @@ from app.protocols.listed import PROTOCOLS
 from app.protocols.protocol import ProtocolSpec
 from app.transport.http_cycle import reason_phrase
 from app.transport.listener import EXTENSION
-from app.transport.outbox import TurnFlusher
+from app.transport.outbox import ReadyPacket, TurnFlusher
 from app.transport.streaming import EXTENSION as STREAM_EXTENSION
 from app.transport.streaming import StreamSocket
 from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, eventually, until
@@ -117,6 +117,10 @@ class FakeWebSocket:
         """Take a ready frame."""
         self.written.append(frame)
         self._changed.set()
+
+    def write_packet(self, packet: ReadyPacket) -> None:
+        """Take the frame of a packet."""
+        self.write_frame(packet.frame)
 
     def write_binary(self, payload: bytes) -> None:
         """Take a binary message."""

@@ -97,8 +97,6 @@ def make_message(site: Site, rooms: str | Sequence[str], event: str = "news", **
 class RecordingReceiver:
     """A client that records what is written to it, in order, as ("kind", ...). Lives as long as its connection."""
 
-    encoding_key = "test"
-
     def __init__(self) -> None:
         """Start with nothing written."""
         #: ("event", seq, body) | ("batch", batch id, bodies) | ("resync",) | ("close", reason) | ("greet",)

@@ -18,7 +18,7 @@ def topic_sites(bind_url: str | None = None) -> dict[str, dict[str, Any]]:
     sites: dict[str, dict[str, Any]] = {
         "news": {"topics": {}},
         "other": {"topics": {}},
-        "quick": {"topics": {"connection_timeout": 1.5, "max_alive_count": 2, "keep_alive": 0.5}},
+        "quick": {"topics": {"connection_timeout": 3, "max_alive_count": 2, "keep_alive": 0.5}},
         "bound": {"topics": keys},
         "asking": {"topics": {**keys, "bindUrl": bind_url}},
         "narrow": {"topics": {}, "origins": [ORIGIN]},

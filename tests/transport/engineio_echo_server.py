@@ -49,6 +49,9 @@ class EchoSession:
         """Send the bytes back."""
         self._session.send_binary(data)
 
+    def sender_changed(self) -> None:
+        """Nothing to do."""
+
     def session_closed(self, reason: str) -> None:
         """Nothing to clean up."""
 

@@ -1,6 +1,8 @@
 """Frames and close codes, without a socket."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.transport import frames
 from tests.transport.serving import TEXT, client_frame
@@ -81,6 +83,36 @@ def test_short_text_is_unmasked(size: int) -> None:
 def test_all_else_is_left_to_the_parser(data: bytes) -> None:
     """Anything but one short, masked, unfragmented ASCII text is left to the parser."""
     assert frames.payload_of_short_text(data) is None
+
+
+@given(data=st.binary(max_size=140), size=st.integers(0, 130), head=st.sampled_from([b"\x81", b"\x00", b"\x82"]))
+def test_short_text_is_read_as_the_standard_says(data: bytes, size: int, head: bytes) -> None:
+    """Of any bytes exactly the whole short texts are read, as section 5.3 unmasks them, zeros in front included."""
+    frame = head + bytes((0x80 | size & 0x7F,)) + data
+    unmasked = bytes(byte ^ frame[2 + at % 4] for at, byte in enumerate(frame[6:]))
+    is_text = head == b"\x81" and 0 < size <= 125 and len(unmasked) == size and unmasked.isascii()
+    assert frames.payload_of_short_text(frame) == (unmasked if is_text else None)
+
+
+@given(payload=st.binary(min_size=1, max_size=125), mask=st.binary(min_size=4, max_size=4))
+def test_short_text_under_any_mask(payload: bytes, mask: bytes) -> None:
+    """The mask makes no difference: the same text is the same object."""
+    text = bytes(byte & 0x7F for byte in payload)
+    read = [frames.payload_of_short_text(_masked(text, key)) for key in (mask, bytes(4), mask[::-1])]
+    assert read[0] == text
+    assert read[0] is read[1] is read[2]
+
+
+def test_few_short_texts_are_remembered() -> None:
+    """Numbers may be chosen so that they share a hash: so few are remembered that it costs no time."""
+    texts = [b"\x00" * (2 * number) + b"x" for number in range(40)]
+    for text in texts:
+        assert frames.payload_of_short_text(_masked(text, b"abcd")) == text
+    assert frames._payload_of.cache_info().currsize <= 16
+
+
+def _masked(text: bytes, mask: bytes) -> bytes:
+    return bytes((0x81, 0x80 | len(text))) + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(text))
 
 
 def test_utf8() -> None:

@@ -27,12 +27,14 @@ from app.transport import internals
 from app.transport.http import HttpProtocol
 from app.transport.http_head import HeadProtocol
 from app.transport.http_unread import ReadProtocol
+from app.transport.http_upgrade import UpgradeProtocol
 from app.transport.websocket import WebSocketProtocol
 from tests.transport.serving import echo
 
 ROOT = Path(__file__).parents[2]
 DERIVED: list[tuple[type, type]] = [
     (HttpProtocol, HttpToolsProtocol),
+    (UpgradeProtocol, HttpToolsProtocol),
     (HeadProtocol, HttpToolsProtocol),
     (ReadProtocol, HttpToolsProtocol),
     (HttpServer, Server),
@@ -117,6 +119,17 @@ async def test_derived_classes_use_nothing_else() -> None:
         inherited = {name for name in attributes_of_self(ours) - own if hasattr(objects[theirs.__name__], name)}
         unlisted += [f"{ours.__name__}.{name}" for name in (overridden | inherited) - listed]
     assert unlisted == []
+
+
+async def test_own_protocol_has_uvicorns_attributes() -> None:
+    """Our HTTP class, which does not call uvicorn's `__init__`, sets what that sets, to equal values."""
+    config = Config(cast(Any, echo), lifespan="off", http=HttpProtocol, ws=WebSocketProtocol)
+    state: dict[str, Any] = {"a": 1}
+    server_state = ServerState()
+    config.load()
+    theirs, ours = (vars(kind(config, server_state, state)) for kind in (HttpToolsProtocol, HttpProtocol))
+    assert theirs.pop("parser") is not ours.pop("parser")
+    assert ours == theirs
 
 
 def attributes_of_self(kind: type) -> set[str]:

@@ -10,7 +10,7 @@ from app.transport import connection as connection_module
 from app.transport.frames import text_frame
 from app.transport.outbox import OUTBOX_FULL, closings
 from tests.support.waiting import until
-from tests.transport.serving import PONG, TEXT, FastLane, Peer, Recorder, Served, client_frame, serving
+from tests.transport.serving import CLOSE, PONG, TEXT, FastLane, Peer, Recorder, Served, client_frame, serving
 from tests.transport.tls import Certificate
 
 BOUND_BYTES = 1 << 18
@@ -69,6 +69,49 @@ async def test_frames_of_one_turn_leave_in_one_write() -> None:
         assert await peer.frame() == (TEXT, b"six")
         assert spy.writes == [b"\x81\x010\x81\x011\x81\x012\x81\x013\x81\x014\x82\x04five", b"\x81\x03six"]
         assert connection.buffered_bytes == 0
+
+
+class _Packet:
+    """A packet that connections share."""
+
+    def __init__(self, text: bytes, is_first: bool) -> None:
+        self.frame = self.ready_frame = text_frame(text)
+        self.is_first = is_first
+
+
+async def test_first_packet_of_a_turn_leaves_at_once() -> None:
+    """The first shared packet of a turn is written within the call, and later ones wait for the turn's end together;
+    behind a frame that waits the first one waits too: the order is that of the calls."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer = await served.peer()
+        connection = application.recorders[0].connection
+        spy = _WriteSpy(connection._transport)
+        connection._transport = spy  # type: ignore[assignment]
+        connection.write_packet(_Packet(b"0", True))
+        assert spy.writes == [b"\x81\x010"]
+        connection.write_packet(_Packet(b"1", False))
+        connection.write_packet(_Packet(b"2", True))
+        connection.write_frame(text_frame(b"3"))
+        assert [await peer.frame() for _ in range(4)] == [(TEXT, b"%d" % number) for number in range(4)]
+        assert spy.writes == [b"\x81\x010", b"\x81\x011\x81\x012\x81\x013"]
+        connection.close()
+        connection.write_packet(_Packet(b"4", True))
+        assert (await peer.frame())[0] == CLOSE
+        assert len(spy.writes) == 3, "nothing follows a close frame"
+
+
+async def test_packets_for_a_peer_that_does_not_read_are_bounded(slow_peer: tuple[Served, Peer, Recorder]) -> None:
+    """Packets that leave at once are counted like all others: the bound closes the connection."""
+    _, _, recorder = slow_peer
+    packet = _Packet(b"x" * 10_000, True)
+    most = 0
+    while not recorder.connection.closed:
+        recorder.connection.write_packet(packet)
+        most = max(most, recorder.connection.buffered_bytes)
+        await asyncio.sleep(0)
+    assert most <= BOUND_BYTES + SLACK_BYTES
+    assert await recorder.until_lost() == (1008, OUTBOX_FULL)
 
 
 async def test_one_turn_serves_all_sockets() -> None:

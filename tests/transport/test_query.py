@@ -41,3 +41,9 @@ def test_signs_cost_the_same(sign: str) -> None:
         return time.thread_time() - before
 
     assert min(seconds() for _ in range(5)) < 0.01
+
+
+@given(st.binary(max_size=40))
+def test_signs_change_nothing_else(query: bytes) -> None:
+    """A query without percent signs, read by a shorter way, has the fields that it has beside one with some."""
+    assert fields_of(b"a=%41&" + query, 9)[1:] == fields_of(query, 8)

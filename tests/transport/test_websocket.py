@@ -8,7 +8,6 @@ import weakref
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.transport.websocket import EXTENSION
 from tests.support.waiting import until
@@ -211,14 +210,6 @@ async def test_many_early_bytes_wait_in_the_kernel() -> None:
         may_answer.set()
         assert (await peer.response())[0] == 101
         assert len(await application.recorders[0].until_received(500)) == 500
-
-
-async def test_uvicorns_own_http_protocol_hands_over_too() -> None:
-    """Without our HTTP class the upgrade works as well."""
-    async with serving(echo, http=HttpToolsProtocol) as served:
-        peer = await served.peer()
-        peer.send(TEXT, b"hello")
-        assert await peer.frame() == (TEXT, b"hello")
 
 
 async def test_tls(certificate: Certificate) -> None:

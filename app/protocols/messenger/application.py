@@ -109,7 +109,6 @@ class MessengerApplication:
         site = chatter.caller.site.name
         chatter.is_closed = True
         chatter.gate.waiting.clear()
-        chatter.send = connection.send_encoded
         self._chatters[site].pop(chatter, None)
         if chatter.facts is not None:
             self._counts.records.add(

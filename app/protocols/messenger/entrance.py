@@ -187,8 +187,6 @@ class Entrance:
         link, site = chatter.link, chatter.caller.site
         link.confirm()
         link.hold_session()
-        # No packet is held from here on: the session's own method keeps the order and saves one call.
-        chatter.send = link.send_encoded
         link.send_event("_settings", [settings_for(site, entered, token, chatter.arrival.tls)])
         if not self._attendance.has(chatter):
             self._counts.of(site.name).connects["accepted"] += 1

@@ -5,6 +5,7 @@ Knows the contract's texts. It knows no sockets, and nothing of a client's life 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from msgspec import Struct
@@ -169,18 +170,25 @@ def _identity_behind(claims: Claims) -> TokenIdentity | None:
 
 def credentials_of(request: ConnectRequest) -> Credentials:
     """Returns the client's credentials as text."""
-    token, meta, device_id, ticket = (_value_of(request, name) for name in ("token", "meta", "deviceId", "ticket"))
+    sources = _sources_of(request)
+    token, meta, device_id, ticket = [_value_of(sources, name) for name in ("token", "meta", "deviceId", "ticket")]
     return Credentials(token, meta, device_id or "", ticket)
 
 
 def wants_positions(request: ConnectRequest) -> bool:
     """Whether the client asks for the position of each message."""
-    return _value_of(request, "positions") in ("1", "true", "True")
+    return _value_of(_sources_of(request), "positions") in ("1", "true", "True")
 
 
-def _value_of(request: ConnectRequest, name: str) -> str | None:
-    """A value that the client presents. The CONNECT payload wins over its query, its query over the handshake's."""
-    for source in (request.auth or {}, request.packet_query, request.handshake_query):
+def _sources_of(request: ConnectRequest) -> list[dict[str, Any]]:
+    """The places of values, those that are not empty. The CONNECT payload wins over its query, its query over the
+    handshake's."""
+    return [source for source in (request.auth, request.packet_query, request.handshake_query) if source]
+
+
+def _value_of(sources: list[dict[str, Any]], name: str) -> str | None:
+    """A value that the client presents."""
+    for source in sources:
         value = source.get(name)
         if isinstance(value, str | int | float):
             return value if isinstance(value, str) else str(value)
@@ -195,5 +203,6 @@ def _check_sizes(credentials: Credentials) -> None:
         ("meta", credentials.meta, MAX_CREDENTIAL_BYTES),
     )
     for name, value, most in values:
-        if value is not None and len(encode_text(value)) > most:
+        # No character has more than four bytes.
+        if value is not None and len(value) * 4 > most and len(encode_text(value)) > most:
             raise Refused(f"{name}: expected at most {most} bytes", "too long")

@@ -26,6 +26,7 @@ from app.observe.counts import Counts
 from app.protocols.handling import AdmittedClient, EventHandling, HandledClient
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of, wants_positions
+from app.protocols.sites.greeting import Greetings
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.presence import RoomPresence
 from app.protocols.sites.pusher.settings import PusherApp, socket_id
@@ -65,6 +66,7 @@ class SitesApplication:
         self._delivery = delivery
         self._admission = admission
         self._renewals = TicketRenewals(admission.tickets)
+        self._greetings = Greetings()
         self._counts = counts or Counts()
         self._expiries = TokenExpiries(admission.gate, self._counts)
         self._updates = updates
@@ -100,7 +102,6 @@ class SitesApplication:
             # Before authUrl is asked: its answer would be for nothing.
             self._refuse_while_away(connection, site)
             return
-        log = _log.bind(site=site.name, connection=connection.log_name)
         began_ms = now_ms()
         try:
             guest = await self._admit(connection, site, request)
@@ -109,7 +110,8 @@ class SitesApplication:
         except Refused as refusal:
             self._counts.of(site.name).connects[refusal.result] += 1
             self._record_refusal(site, request, refusal.reason)
-            log.info("connect refused", reason=refusal.reason, **_origins_of(refusal, request))
+            names = {"site": site.name, "connection": connection.log_name}
+            _log.info("connect refused", **names, reason=refusal.reason, **_origins_of(refusal, request))
             raise
         except StoreError as error:
             self._give_up(connection, site, error)
@@ -124,10 +126,8 @@ class SitesApplication:
 
         def greet() -> None:
             connection.confirm()
-            # No packet is held from here on: the session's own method keeps the order and saves one call.
-            receiver.send = connection.send_encoded
             settings = self._settings_for(receiver, connection, site, guest)
-            connection.send_event("_settings", [settings if handled is None else {**settings, **handled.settings}])
+            self._greetings.send(connection, site, settings if handled is None else {**settings, **handled.settings})
             if handled is not None:
                 handled.greeted()
             self._watch_token(receiver, connection, site, guest.identity)
@@ -138,7 +138,8 @@ class SitesApplication:
             if receiver.connection is not None:
                 self.on_connected(connection, receiver.connection)
             receiver.facts = self._facts_of(guest, request, authorise_ms)
-            log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
+            names = {"site": site.name, "connection": connection.log_name, "device": guest.device_id}
+            _log.info("connected", **names, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
             await self._open(opened, guest, handled, greet)
@@ -229,7 +230,6 @@ class SitesApplication:
             return
         if receiver is None or receiver.connection is None:
             return
-        receiver.send = connection.send_encoded
         if receiver.handled is not None:
             receiver.handled.left()
         site = receiver.connection.site

@@ -40,6 +40,7 @@ from app.protocols.sites.tickets import Tickets
 from app.protocols.sites.token_gate import TokenGate
 from app.protocols.sites.token_keys import KeyUnusable, configured_keys, read_key_set
 from app.protocols.sites.upgrades import Upgrades
+from app.protocols.traced_endpoint import TracedEndpoint
 
 
 class _NodeSites(NodeProtocol):
@@ -67,7 +68,8 @@ class _NodeSites(NodeProtocol):
         self.query_fields = QUERY_FIELDS
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
-        self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
+        endpoint = TracedEndpoint(self._send) if services.is_traced else self._send
+        self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), endpoint)
         self._kicks = Kicks(services.calls, self._application.live, revocation, counts)
         live = self._application.live
         questions = PresenceQuestions(RedisPresence(services.redis, services.node))

@@ -71,11 +71,10 @@ class PositionReceiver(SiteReceiver):
 
     __slots__ = ()
 
-    encoding_key = "sites with positions"
-
     def encode(self, message: LiveMessage) -> EncodedPacket:
         """The packet of a message, with its position."""
-        return EncodedPacket(b"%b%d%b" % (self._prefix, message.seq, _positioned(message.seq, message.body)))
+        body = _positioned(message.seq, message.body)
+        return EncodedPacket(b"%b%d%b" % (self._prefix, message.seq, body), message.is_first)
 
     def send_batch(self, batch_id: int, entries: Sequence[tuple[int, bytes]]) -> None:
         """Writes a `_batch` whose messages have their positions."""

@@ -3,6 +3,7 @@
 import msgspec
 import structlog
 
+from app.backends.exact_pool import ExactPool
 from app.backends.exchange import BackendError, Header
 from app.backends.site_pools import SitePools
 from app.config.settings import Site
@@ -19,7 +20,7 @@ class HttpBindDirectory:
     """The port BindDirectory over HTTP. Lives as long as the server, which calls `aclose`."""
 
     def __init__(self, timeout_seconds: float) -> None:
-        self._pools = SitePools(timeout_seconds)
+        self._pools = SitePools(timeout_seconds, ExactPool)
 
     async def fetch_user(self, site: Site, bind_key: str) -> object:
         """The answer of bindUrl to the key; None when the status is not 200.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.config.settings import Site, become
+from app.config.changes import become
+from app.config.settings import Site
 from app.protocols.sites.pusher.apps import PusherApps
 from app.protocols.sites.pusher.settings import PusherApp
 from app.protocols.sites.pusher.signature import NotSigned, signed_request
