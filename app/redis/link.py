@@ -8,6 +8,7 @@ speed does not matter: it reads the URL, and starts and ends the embedded server
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, cast
 
 import hiredis
@@ -25,6 +26,8 @@ PASSING_ERRORS = frozenset(
         "NOREPLICAS", "LATE",
     )
 )  # fmt: skip
+#: Pushes are handed on for this time in one turn of the loop; what one read brings may cost many times as much.
+TURN_SECONDS = 0.005
 _PUSHES = frozenset((b"message", b"pmessage", b"subscribe", b"smessage", b"ssubscribe", b"sunsubscribe"))
 #: Pushes that also answer a command.
 _ANSWERING_PUSHES = frozenset((b"subscribe", b"ssubscribe"))
@@ -58,6 +61,8 @@ class Link(asyncio.Protocol):
         self._not_run: list[tuple[bytes, asyncio.Future[Any]]] | None = None
         #: Commands that were called meanwhile.
         self._held: list[tuple[bytes, asyncio.Future[Any]]] = []
+        #: Whether pushes that are read wait for the next turn.
+        self._is_paused = False
 
     @classmethod
     async def open(
@@ -120,6 +125,11 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """From asyncio: answers, in the order of the commands."""
         self._reader.feed(data)
+        if not self._is_paused:
+            self._take()
+
+    def _take(self) -> None:
+        end = monotonic() + TURN_SECONDS
         while True:
             try:
                 answer = self._reader.gets()
@@ -131,8 +141,23 @@ class Link(asyncio.Protocol):
             if self._on_push is not None and isinstance(answer, list) and answer[0] in _PUSHES:
                 self._on_push(answer)
                 if answer[0] not in _ANSWERING_PUSHES:
+                    if monotonic() > end:
+                        self._pause()
+                        return
                     continue
             self._answer(answer)
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._is_paused = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._take()
 
     def connection_lost(self, error: Exception | None) -> None:
         """From asyncio."""

@@ -59,6 +59,59 @@ async def test_words_are_binary_safe(link: Link) -> None:
     assert await link.command("GET", "ключ") == b"-5"
 
 
+async def test_pushes_that_take_long_leave_turns_to_others(
+    valkey: Valkey, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pushes that one read has brought are handed on in several turns of the loop when they cost much, in their order;
+    an answer behind them is not lost."""
+    monkeypatch.setattr("app.redis.link.TURN_SECONDS", 0.0)
+    turns, numbers, turn = [], [], 0
+
+    def hand_on(push: list[Any]) -> None:
+        if push[0] == b"message":
+            turns.append(turn)
+            numbers.append(int(push[2]))
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if len(numbers) < 50:
+            loop.call_soon(count)
+
+    loop = asyncio.get_running_loop()
+    subscriber = await Link.open(address_of(valkey), 2.0, on_push=hand_on)
+    await subscriber.command("SUBSCRIBE", "news")
+    count()
+    await asyncio.gather(*(link.command("PUBLISH", "news", number) for number in range(50)))
+    confirmed = await subscriber.command("SUBSCRIBE", "other")
+    await until(lambda: len(numbers) == 50, "all of them")
+    assert numbers == list(range(50))
+    assert len(set(turns)) == 50
+    assert confirmed[1] == b"other"
+    subscriber.abort()
+
+
+async def test_pushes_that_wait_end_with_their_link(
+    valkey: Valkey, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is handed on behind the end of a link: its owner counts what waits as missing."""
+    monkeypatch.setattr("app.redis.link.TURN_SECONDS", 0.0)
+    said: list[bytes] = []
+    lost = asyncio.Event()
+
+    def hand_on(push: list[Any]) -> None:
+        if push[0] == b"message":
+            said.append(push[2])
+            subscriber.abort()
+
+    subscriber = await Link.open(address_of(valkey), 2.0, on_push=hand_on, on_lost=lambda _: lost.set())
+    await subscriber.command("SUBSCRIBE", "news")
+    await asyncio.gather(*(link.command("PUBLISH", "news", number) for number in range(20)))
+    await lost.wait()
+    await asyncio.sleep(0)
+    assert said == [b"0"]
+
+
 async def test_pushes_go_to_their_callback(valkey: Valkey) -> None:
     """Published messages do not count as answers, and answers of commands do not count as pushes."""
     pushes: list[list[Any]] = []
