@@ -12,7 +12,8 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.core.message import LiveMessage
 from app.core.ports import AckGroup, QueueStore
-from app.core.written import REPORT_AFTER_MS, Batch, Written, WrittenTimes
+from app.core.written import Batch, Written
+from app.core.written_times import REPORT_AFTER_MS, WrittenTimes
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
 
@@ -101,12 +102,16 @@ class AckBuffer:
             self._drop_excess()
             self._retry_later()
             return
+        marked: list[AckGroup] = []
         for group in self._groups:
-            if not group.is_batch:
-                group.written_ms = self._written.acked(group.seq, len(group.handles))
+            marked.append(group)
+            # In order: an ack out of turn calls for a `_resync`.
+            if not group.is_batch and (others := self._written.mark(group)):
+                marked.append(AckGroup(False, group.seq, others, group.written_ms, group.acked_ms))
+        for group in marked:
             if group.written_ms:
                 self._counts.ack_times.note(group.acked_ms - group.written_ms, len(group.handles))
-        groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
+        groups = [*itertools.chain.from_iterable(self._kept.values()), *marked]
         parts = [groups] if self._count <= MOST_IN_COMMAND else _parts_of(groups)
         self._groups, self._last, self._count = [], None, 0
         self._kept.clear()
@@ -209,7 +214,8 @@ def _parts_of(groups: Sequence[AckGroup]) -> Iterator[list[AckGroup]]:
             if count + len(handles) > MOST_IN_COMMAND:
                 yield part
                 part, count = [], 0
-            part.append(AckGroup(group.is_batch, group.seq, handles, group.written_ms, group.acked_ms))
+            places = group.places if len(handles) == len(group.handles) else b""
+            part.append(AckGroup(group.is_batch, group.seq, handles, group.written_ms, group.acked_ms, places))
             count += len(handles)
     if part:
         yield part

@@ -123,6 +123,9 @@ class AckGroup(Struct):
     #: Times of this node in ms since the epoch: when the message was written (0: not known), and of the first ack.
     written_ms: int = 0
     acked_ms: int = 0
+    #: The places of the handles, which differ, among the recipients that this node was told: bits, the lowest of a byte
+    #: first; b"" where they are not known.
+    places: bytes = b""
 
 
 class BuriedConnection(Struct, frozen=True):

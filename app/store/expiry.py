@@ -85,14 +85,15 @@ class Expiry:
                     await self._expire(self._sites[name])
 
     async def _left_by_others(self) -> list[str]:
-        """Of the next few sites, those with devices that are away, or a large message, that this node has not noted."""
+        """Of the next few sites, those with devices that are away, a large message or messages in flight that this node
+        has not noted."""
         names = list(itertools.islice(self._in_turn, min(len(self._sites), LOOKED_AT_SITES)))
         answers = await asyncio.gather(*map(self._has_any, names), return_exceptions=True)
         return [name for name, has_any in zip(names, answers, strict=True) if isinstance(has_any, int) and has_any]
 
     def _has_any(self, name: str) -> Awaitable[Any]:
         # The `expiry` of a noted site is known; its large message may be another node's.
-        keys = ("large",) if name in self._due else ("large", "expiry", "ttl", "within")
+        keys = ("large", "flights") if name in self._due else ("large", "flights", "expiry", "ttl", "within")
         return self._redis.command("EXISTS", *(prefix(name) + key for key in keys))
 
     async def _expire(self, site: Site) -> None:

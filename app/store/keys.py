@@ -11,6 +11,10 @@
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | rooms_at | string | number of the last change of rooms with a number; see `lua/change_rooms.lua` |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
+| flights | hash | seq → a message in flight: its devices by node, and all that its body has; see `lua/_flights.lua` |
+| flights:done | hash | `<seq> <node>` → how many of these devices are done, and their places as bits |
+| flying | string | the devices of all messages in flight |
+| resting | set | handles of connected devices with entries in their queue: their messages do not fly |
 | body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
 | waiting | sorted set | id of a message that waits, by its seq |
 | to:<seq> | set | of a message with options: handles of the devices that got it |
@@ -69,8 +73,9 @@
 | on_nodes | hash | node → its connections, and how authUrl does there, as JSON; see `app/catalog/site_facts.py` |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
-A body is deleted with its last queue. `opt` are the options of its message as JSON, `waiter` the node that waits for
-its acks, `late` tells that its backend was told of users without an ack.
+A message in flight has no body, no place in `waiting` and no entry in a queue; for the devices for which it has landed
+it has all of them. A body is deleted with its last queue. `opt` are the options of its message as JSON, `waiter` the
+node that waits for its acks, `late` tells that its backend was told of users without an ack.
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
 was written to it before its connections ended. `rooms` holds the rooms of a device in the public channel; for other
@@ -84,7 +89,8 @@ The other keys of a protocol are in the table of its folder: `app/protocols/<pro
 The site `~canary` is the server's own, see `app/canary`: it has the keys of a site with queues, and no `fate`.
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
-has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
+has known since), `recado:nodes:landing` (set, the nodes that land messages in flight),
+`recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
 other nodes, with an expiry), `recado:facts:<node>` (JSON, its figures for operators, with an expiry),
 `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for the journal), `recado:journal`
 (hash, figures of its writer), `recado:journal:lease` (the writer that works), `recado:console:session:<digest>` (JSON,
@@ -98,6 +104,8 @@ channels are `recado:{site}:bus:<node>` and `recado:{site}:traces`, and `recado:
 from app.surrogates import encode_text
 
 NODES = "recado:nodes"
+#: The nodes that land messages in flight; see `app/store/flights.py`.
+LANDING_NODES = "recado:nodes:landing"
 
 
 def prefix(site: str) -> str:

@@ -23,7 +23,7 @@ from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
 from app.redis.beat import Beat
 from app.redis.client import Commands, retry
 from app.store.expiry import Expiry
-from app.store.keys import NODES, node_sites, worker_lease
+from app.store.keys import LANDING_NODES, NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
 
 BEAT_SECONDS = 2.0
@@ -119,6 +119,7 @@ class Node:
             # Sites of a shard that is away are left to the other nodes, as those of a dead node.
             with contextlib.suppress(StoreUnavailable):
                 await self.bury(self.id, "")
+                await self._redis.command("SREM", LANDING_NODES, self.id)
                 if self._lease is not None:
                     await self._redis.command("DEL", self._lease)
 
@@ -147,6 +148,9 @@ class Node:
 
     async def beat(self) -> None:
         """Shows that this node lives; see `BeatOwner`."""
+        if not self._queues.flights.is_noted:
+            # Before the beat: no living node may seem to be one that does not land messages in flight.
+            await self._queues.flights.note(self._redis, self.id)
         is_new, *dead = await self._redis.run("beat", NODES, self.id, int(DEAD_AFTER_SECONDS * 1000))
         # Also when an earlier attempt to announce them has failed.
         self._must_announce = self._must_announce or bool(is_new)
@@ -156,6 +160,11 @@ class Node:
         self._beat.answered(is_new)
         if self._may_judge(monotonic()):
             self._beat.bury(dead)
+        if await self._queues.flights.look(self._redis, self.id):
+            # Readers of queues are there that know no messages in flight.
+            _log.info("a node of an earlier version is there", node=self.id)
+            landings = (self._queues.land(site) for site in self._sites.values() if site.has_queues)
+            await asyncio.gather(*landings, return_exceptions=True)
         if self._lease is not None:
             await self._renew_lease(self._lease)
 

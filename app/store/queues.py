@@ -11,7 +11,7 @@ from msgspec import structs
 
 from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
-from app.core.message import History, Message, Waiting
+from app.core.message import History, Message
 from app.core.options import NO_OPTIONS
 from app.core.ports import (
     NO_CONNECT_NOTES,
@@ -21,7 +21,6 @@ from app.core.ports import (
     Registered,
     Registration,
     Replay,
-    Replayed,
     RoomsChange,
     Stored,
 )
@@ -30,11 +29,13 @@ from app.errors import GuardRefused, OtherRequest, RoomsChanged
 from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
+from app.store.flights import FLIGHT_SECONDS, FlightGate, words_of_acks
 from app.store.keys import audience_key, members_key, prefix
 from app.store.large_sends import LARGE_FROM, LEASE_SECONDS, LargeSends
 from app.store.send_words import except_word, once_words, waiter_words
 from app.store.terms import limit_reached, terms_of
 from app.store.turn_sends import TurnSends, is_for_turn
+from app.store.waiting_words import to_replayed, to_waiting
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
@@ -46,17 +47,6 @@ _DEVICES_A_RUN = 1_000
 _NUMBERS = 4
 
 _log = structlog.get_logger(__name__)
-
-
-def _to_waiting(answer: list[bytes]) -> Waiting:
-    pairs = zip(answer[1::2], answer[2::2], strict=True)
-    return Waiting([(int(seq), body) for seq, body in pairs], answer[0] == b"1")
-
-
-def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
-    if state.isdigit():
-        return Replayed("resync", _to_waiting(waiting), int(state))
-    return Replayed(state.decode(), _to_waiting(waiting))
 
 
 async def _number(answer: Awaitable[Any]) -> int:
@@ -73,6 +63,8 @@ class RedisQueues:
         self._redis = redis
         self._node = node
         self._max_message_bytes = max_message_bytes
+        #: Whether messages fly: `Node` opens it.
+        self.flights = FlightGate(max_message_bytes)
         self._prefixes: dict[str, str] = {}
         #: The highest seq that this node knows of, by site.
         self._highest: dict[str, int] = {}
@@ -101,14 +93,20 @@ class RedisQueues:
         # Run the script here, not in the coroutine: commands take effect in the order of the calls.
         return self._sent(message, self._run_send(message))
 
-    def _run_turn(self, site: Site, words: Sequence[Word]) -> Awaitable[Any]:
+    def _run_turn(self, site: Site, messages: Sequence[Message], words: Sequence[Word]) -> Awaitable[Any]:
         limit, deadline = site.queue_limit, self._deadline(site)
+        most = self.flights.most_beside_all(messages)
+        if most:
+            self.on_due(site, FLIGHT_SECONDS)
         bounds = (limit.messages, limit.bytes, self._max_message_bytes, self.large.large_from)
         keeps = int(site.journal_bodies)
-        return self._run("send_turn", site, self.now_ms, deadline, site.name, *bounds, keeps, *words)
+        return self._run("send_turn", site, self.now_ms, deadline, site.name, *bounds, keeps, most, *words)
 
     def _run_send(self, message: Message) -> Awaitable[Any]:
         limit = message.site.queue_limit
+        most = self.flights.most_beside(message)
+        if most:
+            self.on_due(message.site, FLIGHT_SECONDS)
         return self._run(
             "send",
             message.site,
@@ -129,6 +127,7 @@ class RedisQueues:
             waiter_words(message, self._node),
             int(message.site.journal_bodies),
             except_word(message),
+            most,
             *guard_words(message.guard),
             *audience_words(message.audiences),
             *addresses(message.site, message.rooms),
@@ -216,11 +215,11 @@ class RedisQueues:
 
     def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
         """Removes acknowledged messages; see `QueueStore`."""
-        words: list[Word] = []
-        for group in groups:
-            kind = "batch" if group.is_batch else "one"
-            words += (kind, group.seq, group.written_ms, group.acked_ms, len(group.handles), *group.handles)
-        return self._run("ack", site, self.now_ms, *words)
+        return self._run("ack", site, self.now_ms, *words_of_acks(self._node, groups))
+
+    def land(self, site: Site) -> Awaitable[int]:
+        """Lands the messages in flight of a site; answers how many."""
+        return _number(self._run("land", site))
 
     def note_written(self, site: Site, written: Sequence[Written]) -> Awaitable[None]:
         """Tells the journal of messages that wait for their acks; see `QueueStore`."""
@@ -387,7 +386,7 @@ class RedisQueues:
         if last_seq == b"stale":
             raise RoomsChanged
         registered = [
-            Registered(handle, lost == b"1", _to_waiting(waiting), withdrawn.decode().split(",")[:-1])
+            Registered(handle, lost == b"1", to_waiting(waiting), withdrawn.decode().split(",")[:-1])
             for handle, lost, waiting, withdrawn in devices
         ]
         return Registration(self._heard(site, last_seq), registered)
@@ -397,4 +396,4 @@ class RedisQueues:
 
     async def _replayed(self, answer: Awaitable[Any]) -> Replay:
         last_seq, *devices = await answer
-        return Replay(int(last_seq), [_to_replayed(state, waiting) for state, waiting in devices])
+        return Replay(int(last_seq), [to_replayed(state, waiting) for state, waiting in devices])

@@ -29,7 +29,7 @@ _MOST_ROOMS = 8
 _WORDS = 4
 
 #: Runs the script for messages of a site.
-RunTurn = Callable[[Site, Sequence[Word]], Awaitable[Any]]
+RunTurn = Callable[[Site, Sequence[Message], Sequence[Word]], Awaitable[Any]]
 #: Sends one message by itself.
 SendAlone = Callable[[Message], Awaitable[Stored]]
 
@@ -73,7 +73,7 @@ class TurnSends:
     def flush(self, site: str) -> None:
         """Sends the messages of a site now: a script that is run after this runs after them."""
         if self._turns and (turn := self._turns.pop(site, None)) is not None:
-            answer = self._run(turn.site, _words_of(turn.messages))
+            answer = self._run(turn.site, turn.messages, _words_of(turn.messages))
             start_logged(self._finish(turn, answer), "sends of a turn")
 
     def _end(self, turn: _Turn) -> None:

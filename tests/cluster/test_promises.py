@@ -16,6 +16,7 @@ from tests.support.clients import (
 )
 from tests.support.connector import Connector, batch_names, numbers, without_fences
 from tests.support.deployment import Deployment
+from tests.support.landing import land
 from tests.support.tenant import Tenant, User
 from tests.support.waiting import eventually
 
@@ -201,5 +202,6 @@ def _send_in_order(cluster: Deployment, room: str, count: int) -> None:
 def _waiting(cluster: Deployment, user: User, site: str = "alpha") -> int:
     """How many messages wait in the queues of all the user's devices, read from Redis."""
     client: Any = cluster.redis.client
+    land(client, site)
     handles = client.hkeys(f"recado:{{{site}}}:user:{user.room}")
     return sum(client.llen(f"recado:{{{site}}}:queue:{handle.decode()}") for handle in handles)

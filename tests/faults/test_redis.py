@@ -116,13 +116,15 @@ class Scene:
         assert [device.receipts.repeated for device in swarm.clients] == repeated
 
     def _queues(self, site: str) -> int:
-        """The number of queues that are not empty, at the living primaries."""
+        """The number of queues that are not empty, and of messages in flight, at the living primaries."""
         count = 0
         for server in self._servers:
             with contextlib.suppress(redis.RedisError):
                 info: Any = server.client.info("replication")
                 if info["role"] == "master":
                     count += len(list(server.client.scan_iter(f"{prefix(site)}queue:*", count=1000)))
+                    flights: Any = server.client.hlen(f"{prefix(site)}flights")
+                    count += int(flights)
         return count
 
 

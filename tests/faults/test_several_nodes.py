@@ -14,6 +14,7 @@ from tests.support.background import BackgroundLoop
 from tests.support.clients import ACK_NONE, ONE_OF_EACH, ack_except
 from tests.support.connector import Connector, Drivers, batch_names
 from tests.support.deployment import Deployment, Node
+from tests.support.landing import land
 from tests.support.metrics import Figures
 from tests.support.swarm import Swarm
 from tests.support.tcp_proxy import TcpProxy
@@ -147,6 +148,7 @@ def test_redis_killed_while_sending(cluster: Deployment, tenant: Tenant, chance:
 def _waiting(cluster: Deployment) -> int:
     """How many messages wait in the queues of the site, read from Redis."""
     client: Any = cluster.redis.client
+    land(client, "one")
     return sum(client.llen(key) for key in client.scan_iter("recado:{one}:queue:*"))
 
 

@@ -33,11 +33,13 @@ def full(valkey: Valkey) -> Iterator[None]:
         valkey.client.config_set("maxmemory", "0")
 
 
-@pytest.fixture
-def queues(redis: Redis) -> RedisQueues:
-    """The store of one node, whose clock the test moves."""
+@pytest.fixture(params=[False, True], ids=["at rest", "in flight"])
+def queues(redis: Redis, request: pytest.FixtureRequest) -> RedisQueues:
+    """The store of one node, whose clock the test moves; its messages fly or do not."""
     queues = RedisQueues(redis, "aa", 1_000_000)
     queues.now_ms = NOW_MS
+    if request.param:
+        queues.flights.open(1_000_000)
     return queues
 
 
@@ -131,6 +133,7 @@ async def test_a_node_shows_that_it_lives(redis: Redis, valkey: Valkey) -> None:
 async def test_a_body_that_is_gone(queues: RedisQueues, valkey: Valkey, is_connected: bool) -> None:
     """A device whose waiting message has no body any more gets `_resync`, its queue is dropped, and it goes on."""
     handles, seqs = await fill(queues, "user_1")
+    await queues.land(SITE)
     client: Any = valkey.client
     client.delete(f"{prefix(SITE.name)}body:{seqs[0]}")
     if is_connected:

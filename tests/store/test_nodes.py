@@ -100,6 +100,34 @@ async def test_living_nodes_are_known_and_beat(cluster: Cluster, valkey: Valkey)
     assert one.taken_for_dead == other.taken_for_dead == 0
 
 
+async def test_messages_in_flight_land_when_an_earlier_version_comes(
+    cluster: Cluster, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node of an earlier version reads queues and knows no messages in flight: with its first beat they land, and no
+    other message flies while it is there."""
+    member = await cluster.join()
+    await until(lambda: member.queues.flights.is_open, "messages to fly")
+    registered = (await member.queues.connect(SITE, 1, "d", ["user_1"])).devices[0]
+    landed: list[str] = []
+    land = member.queues.land
+
+    async def note_landing(site: Site) -> int:
+        landed.append(site.name)
+        return await land(site)
+
+    monkeypatch.setattr(member.queues, "land", note_landing)
+    await member.queues.send(make_message(SITE, "user_1"))
+    assert valkey.client.exists(prefix(SITE.name) + "flights") == 1
+    monkeypatch.setattr(nodes_module, "DEAD_AFTER_SECONDS", 600.0)
+    valkey.client.zadd(NODES, {"old": valkey.clock_ms()})
+    await until(lambda: landed == [SITE.name], "the landing")
+    queue = f"{prefix(SITE.name)}queue:{registered.handle.decode()}"
+    await until(lambda: valkey.client.llen(queue) == 1, "the message to be at rest")
+    await member.queues.send(make_message(SITE, "user_1"))
+    assert valkey.client.llen(queue) == 2
+    valkey.client.zrem(NODES, "old")
+
+
 async def test_dead_node_is_buried(cluster: Cluster, valkey: Valkey) -> None:
     """Within seconds another node takes a killed node out: its devices count as disconnected since its last beat."""
     dead, living = await cluster.join(), await cluster.join()

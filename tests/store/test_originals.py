@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from app.core.ports import AckGroup
 from app.redis.address import Address
 from app.redis.client import Redis
 from app.store.originals import Originals
@@ -95,8 +96,7 @@ async def test_acks_and_later_messages(redis: Redis, valkey: Valkey) -> None:
     assert sent.seq > registration.last_seq
     device = (await connect(redis, "d")).devices[0]
     assert [seq for seq, _ in device.waiting.entries][-1] == sent.seq
-    words = [word for seq, _ in device.waiting.entries for word in ("batch", seq, 0, 0, 1, device.handle)]
-    await redis.run("ack", "recado:{shop}:", "", *words)
+    await queues.ack(SITE, [AckGroup(True, seq, [device.handle]) for seq, _ in device.waiting.entries])
     assert valkey.client.keys("*:body:*") == []
 
 

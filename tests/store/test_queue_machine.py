@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -24,12 +25,14 @@ from app.config.settings import BatchLimit, QueueLimit, Site
 from app.core.message import ExceptDevice, Message
 from app.core.options import NO_OPTIONS, MessageOptions
 from app.core.ports import AckGroup, ConnectNotes, RoomsChange
+from app.core.written_times import WrittenTimes
 from app.errors import RoomsChanged
 from app.store.bus import parse
 from app.store.keys import prefix
 from app.store.large_sends import LARGE_FROM
 from app.store.queues import RedisQueues
 from tests.store.queue_fates import told_fates
+from tests.store.queue_flights import at_rest
 from tests.store.queue_keys import expected_keys, part_of
 from tests.store.queue_model import ConnectionKey, Device, Sent, SiteModel, Told
 from tests.store.queue_places import OneValkey, ThreePrimaries
@@ -69,12 +72,12 @@ EVENTS = ("x", "y")
 DEVICE_IDS = ("", "1:user_1:*")
 EXCEPTIONS = tuple(ExceptDevice(user, device) for user in USER_ROOMS for device in DEVICE_IDS)
 
-options = st.builds(
+any_options = st.builds(
     MessageOptions,
     ttl=st.sampled_from((None, None, 5, 10)),
     collapse=st.sampled_from((None, None, "a", "b")),
     settle=st.sampled_from((None, "user")),
-)
+).map(lambda some: NO_OPTIONS if some == NO_OPTIONS else some)
 site_indexes = st.integers(0, len(SITES) - 1)
 rooms_of_a_user = st.tuples(
     st.lists(st.sampled_from(USER_ROOMS), min_size=1, max_size=2, unique=True),
@@ -107,6 +110,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queues = {node: RedisQueues(self.redis, node, MAX_MESSAGE_BYTES) for node in NODES}
         for queues in self.queues.values():
             queues.large.large_from = self.large_from
+        self.recipients: dict[tuple[str, int, str], Sequence[bytes]] = {}
         self.bus = self.place.subscribe(NODES, [site.name for site in SITES])
         self.move_clock(0)
 
@@ -160,8 +164,9 @@ class QueueMachine(RuleBasedStateMachine):
         event=st.sampled_from(EVENTS),
         size=st.integers(10, MAX_MESSAGE_BYTES),
         resync=st.booleans(),
-        options=options,
+        options=st.one_of(st.just(NO_OPTIONS), any_options),
         but=st.sampled_from((None, None, *EXCEPTIONS)),
+        flies=st.sampled_from((True, True, True, False)),
     )
     def send(
         self,
@@ -172,12 +177,15 @@ class QueueMachine(RuleBasedStateMachine):
         resync: bool,
         options: MessageOptions = NO_OPTIONS,
         but: ExceptDevice | None = None,
+        flies: bool = True,
     ) -> None:
         """A message is stored for the addressed devices, perhaps except one, and their nodes hear it."""
         model = self.models[index]
         body = f"{event}\n{len(model.sent)}".encode().ljust(size, b".")
         self.messages += 1
         message = Message(model.site, self.messages, rooms, event, body, resync, options=options, but=but)
+        flights = self.queues[NODES[0]].flights
+        flights.open(1_000_000) if flies else flights.close()
         answer = self.ask("send", NODES[0], message)
         assert answer.seq > model.last_seq
         if model.last_seq:
@@ -210,9 +218,41 @@ class QueueMachine(RuleBasedStateMachine):
             for sent in device.queue
         ]
         model, handle, seq = data.draw(st.sampled_from(waiting))
-        calls = self.ask("ack", NODES[0], model.site, [AckGroup(is_batch, seq, [handle])])
+        calls = self.acknowledge(model, data.draw(st.sampled_from(NODES)), [AckGroup(is_batch, seq, [handle])])
         assert calls == model.ack(is_batch, seq, [handle])
         self.hear_notices(model)
+
+    @precondition(lambda self: any(device.queue for model in self.models for device in model.devices.values()))
+    @rule(data=st.data())
+    def ack_by_many(self, data: st.DataObject) -> None:
+        """Many devices acknowledge the newest message that waits for them, some of them twice."""
+        model = data.draw(st.sampled_from([one for one in self.models if any(d.queue for d in one.devices.values())]))
+        seq = max(device.queue[-1].seq for device in model.devices.values() if device.queue)
+        handles = [device.handle for device in model.devices.values()]
+        chosen = data.draw(st.lists(st.sampled_from(handles), min_size=1, max_size=6))
+        calls = self.acknowledge(model, data.draw(st.sampled_from(NODES)), [AckGroup(False, seq, chosen)])
+        assert calls == model.ack(False, seq, chosen)
+        self.hear_notices(model)
+
+    def acknowledge(self, model: SiteModel, node: str, groups: list[AckGroup]) -> Any:
+        """A node applies acks, and knows the places of what it was told."""
+        written = WrittenTimes()
+        for (site, seq, told), recipients in self.recipients.items():
+            if (site, told) == (model.site.name, node):
+                written.note(seq, recipients)
+        marked: list[AckGroup] = []
+        for group in groups:
+            marked.append(group)
+            if not group.is_batch and (others := written.mark(group)):
+                marked.append(AckGroup(False, group.seq, others))
+        for group in marked:
+            group.written_ms = 0
+        return self.ask("ack", node, model.site, marked)
+
+    @rule(index=site_indexes)
+    def land(self, index: int) -> None:
+        """The messages in flight land at once."""
+        self.ask("land", NODES[0], SITES[index])
 
     def hear_notices(self, model: SiteModel) -> None:
         """The nodes have heard of the withdrawals."""
@@ -229,6 +269,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert name == site.name
             assert len(set(message.recipients)) == len(message.recipients)
             node = data["channel"].decode().rpartition(":")[2]
+            if not message.notice:
+                self.recipients[name, message.seq, node] = message.recipients
             recipients, resync_recipients = set(message.recipients), set(message.resync_recipients)
             heard.append(Told(node, counter, message.seq, message.body, recipients, resync_recipients))
         assert sorted(heard, key=place_of) == sorted(expected, key=place_of)
@@ -313,7 +355,9 @@ class QueueMachine(RuleBasedStateMachine):
                 st.lists(st.tuples(st.booleans(), seqs, st.lists(handles, min_size=1, max_size=3)), max_size=4)
             )
         ]
-        calls = self.ask("ack", NODES[0], model.site, groups)
+        node = data.draw(st.sampled_from(NODES))
+        copies = [AckGroup(group.is_batch, group.seq, list(group.handles)) for group in groups]
+        calls = self.acknowledge(model, node, copies)
         expected = [call for group in groups for call in model.ack(group.is_batch, group.seq, group.handles)]
         assert calls == expected
         self.hear_notices(model)
@@ -372,12 +416,11 @@ class QueueMachine(RuleBasedStateMachine):
         """Queues, bodies, bytes, rooms and states in Redis are those of the model, and there are no other keys."""
         store = self.place.read()
         for model in self.models:
-            found = part_of(model.site, store)
+            found = at_rest(part_of(model.site, store))
             assert told_fates(found.pop("fate", [])) == model.fates
             for key in [key for key in found if key.startswith("sent:")]:
                 del found[key]
-            counted_from = max(1, model.site.queue_limit.bytes // MAX_MESSAGE_BYTES)
-            assert found == expected_keys(model, found, counted_from)
+            assert found == expected_keys(model, found)
 
     def teardown(self) -> None:
         """At the end every device goes away: no key but the counters is left."""

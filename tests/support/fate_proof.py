@@ -13,6 +13,7 @@ from app.journal.database import open_database
 from app.journal.states import Fate, reason_text
 from app.journal.tables import deliveries, devices, messages
 from app.store.keys import prefix
+from tests.support.landing import land
 from tests.support.option_publisher import AcceptedSend, OptionPublisher
 from tests.support.valkey import Valkey
 from tests.support.witness import REACHES_WITHIN_SECONDS, Downtime, Witness
@@ -82,6 +83,7 @@ def queues_of(valkey: Valkey, site: str) -> dict[Name, list[int]]:
     """The seqs in the queue of each device."""
     client: Any = valkey.client
     start = prefix(site)
+    land(client, site)
     found = {}
     for handle in client.hvals(start + "devices"):
         user, device = client.hmget(f"{start}device:{handle.decode()}", "user", "device")

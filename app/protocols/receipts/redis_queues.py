@@ -50,6 +50,7 @@ class RedisQueueReader:
 
     async def seq_of(self, site: Site, id: int) -> int | None:
         """The seq of a message that waits; see `QueueReader`."""
+        await self._land(site)
         seq = await self._redis.command("ZSCORE", prefix(site.name) + "waiting", id)
         return _whole(seq) or None
 
@@ -60,6 +61,7 @@ class RedisQueueReader:
 
     async def waiting_seqs(self, site: Site, before: int | None, most: int) -> SeqPart:
         """Seqs that may wait; see `QueueReader`."""
+        await self._land(site)
         key = prefix(site.name)
         last = int(await self._redis.command("GET", key + "seq") or 0)
         end = last if before is None else min(before - 1, last)
@@ -89,6 +91,7 @@ class RedisQueueReader:
         self, site: Site, key: str, state: str, scan: Scan, limit: int, steps: Steps
     ) -> HandlePart:
         """Handles of the devices in a state; see `QueueReader`. Few are sorted, as those of `handles` are."""
+        await self._land(site)
         if scan.redis is None and not scan.left:
             steps.take()
             if await self._redis.command("HLEN", prefix(site.name) + key) <= MAX_SORTED:
@@ -101,6 +104,7 @@ class RedisQueueReader:
 
     async def counted_queues(self, site: Site, most: int) -> list[tuple[int, int]]:
         """The queues that are long enough to matter; see `QueueReader`."""
+        await self._land(site)
         found, cursor = dict[int, int](), "0"
         while True:
             words = ("HSCAN", prefix(site.name) + "bytes", cursor, "COUNT", SCAN_COUNT)
@@ -140,6 +144,7 @@ class RedisQueueReader:
 
     async def describe_devices(self, site: Site, handles: Sequence[int], steps: Steps) -> list[DeviceFacts | None]:
         """Each of the devices; see `QueueReader`."""
+        await self._land(site)
         run = partial(self._run, "device_facts", site, self.now_ms)
         answers = await self._run_in_parts(run, handles, DESCRIBED_A_RUN, steps)
         return [_device(words) if len(words) > 1 else None for words in answers]
@@ -155,11 +160,13 @@ class RedisQueueReader:
 
     async def queue(self, site: Site, handle: int, after: int, limit: int) -> QueuePart:
         """A part of a device's queue; see `QueueReader`."""
+        await self._land(site)
         more, *entries = await self._run("queue_part", site, self.now_ms, handle, after, limit)
         return QueuePart([_queued(*words) for words in entries], more == b"1")
 
     async def queued_seqs(self, site: Site, handle: int, steps: Steps) -> list[int]:
         """The seqs in a queue; see `QueueReader`."""
+        await self._land(site)
         key, found = f"{prefix(site.name)}queue:{handle}", list[int]()
         while not steps.are_used_up:
             steps.take()
@@ -168,6 +175,10 @@ class RedisQueueReader:
             if len(part) < 1000:
                 break
         return found
+
+    async def _land(self, site: Site) -> None:
+        """Messages in flight at this moment are in the queues when these are read."""
+        await self._run("land", site)
 
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
         return self._redis.run(script, prefix(site.name), *words)

@@ -22,6 +22,12 @@ local function bytes_with(handle, length)
   return sum
 end
 
+-- Connected devices with the message in their list: their next messages go there too, see _flights.lua.
+local rested = {}
+local function note_rested()
+  for i = 1, #rested, 1000 do call('SADD', P .. 'resting', unpack(rested, i, math.min(i + 999, #rested))) end
+end
+
 -- Set by a script that may meet a device twice: whether the queue had the message already. It then takes the new entry out.
 local is_repeated = nil
 
@@ -29,11 +35,12 @@ local is_repeated = nil
 -- device that had it.
 -- One command to Redis for each device: this is half of the cost of a fan-out, ack.lua is the other half.
 local queue = P .. 'queue:'
-local function append(handle)
+local function append(handle, is_connected)
   if replace then replace(handle, options.collapse, seq) end
   local length = call('RPUSH', queue .. handle, seq)
   if is_repeated and length > 1 and is_repeated(handle) then return nil end
   if length <= max_count and not ((counting or length >= counted_from) and bytes_with(handle, length) > max_bytes) then
+    if is_connected then rested[#rested + 1] = handle end
     return true
   end
 -- include lost here

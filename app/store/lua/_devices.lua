@@ -1,4 +1,5 @@
 -- include bodies
+-- include flights
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -123,6 +124,7 @@ end
 local function remove_connection(handle, node, number, now, ttl, written)
   local key = P .. 'device:' .. handle
   if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0, 0 end
+  land_handle(handle)
   local held = call('HMGET', key, 'user', 'written')
   local user, state = held[1], state_of(handle)
   if written > tonumber(held[2] or 0) then call('HSET', key, 'written', string.format('%.0f', written)) end
@@ -131,6 +133,7 @@ local function remove_connection(handle, node, number, now, ttl, written)
     local deadline = ttl == 0 and 0 or now + ttl
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
+    call('SREM', P .. 'resting', handle)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)

@@ -1,6 +1,7 @@
 -- include clock
 -- include devices
 -- include seqs
+-- include flights
 -- include frees
 -- Takes connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix
@@ -13,6 +14,8 @@ local since = clock(ARGV[2])
 local key = P .. 'node:' .. node
 local answer = { 0, since }
 local has_notes, work = false, 0
+-- It lands nothing any more, nor has the senders of its messages.
+if call('EXISTS', P .. 'flights') == 1 then land_flights() end
 for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   local user = call('HGET', P .. 'device:' .. handle, 'user')
   local fields = call('HGETALL', P .. 'device:' .. handle)

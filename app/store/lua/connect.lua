@@ -133,6 +133,11 @@ for i = 14, #ARGV do
   local user = ARGV[i]
   coming = { user = user }
   local handle = handle_of(user)
+  if call('EXISTS', P .. 'flights') == 1 then
+    -- In a full Redis too.
+    call('UNLINK', P .. 'nothing')
+    land_handle(handle)
+  end
   -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
   local old = move(user, handle)
@@ -149,6 +154,7 @@ for i = 14, #ARGV do
   end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
+  if call('EXISTS', P .. 'queue:' .. handle) == 1 then call('SADD', P .. 'resting', handle) end
   local held = call('HMGET', P .. 'device:' .. handle, 'lost', 'withdrawn', 'device_rooms')
   if held[2] then call('HDEL', P .. 'device:' .. handle, 'withdrawn') end
   if held[3] then drop_device_rooms(handle, held[3]) end

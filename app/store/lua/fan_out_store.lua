@@ -49,7 +49,9 @@ end
 for i = 1, #part[2], 2 do
   local handle = part[2][i]
   local is_stored = nil
-  if handle ~= but and not has_expired(part[2][i + 1], now) and not was_seen(handle) then is_stored = append(handle) end
+  if handle ~= but and not has_expired(part[2][i + 1], now) and not was_seen(handle) then
+    is_stored = append(handle, string.byte(part[2][i + 1]) ~= 64) -- '@'
+  end
   if is_stored ~= nil then
     local is_away = string.byte(part[2][i + 1]) == 64
     if is_stored then
@@ -64,6 +66,7 @@ for i = 1, #part[2], 2 do
     if not is_away then note_nodes(part[2][i + 1]) end
   end
 end
+note_rested()
 -- In parts, because Lua passes a bounded number of words.
 for i = 1, #handles, 1000 do
   call('RPUSH', P .. 'large:handles', unpack(handles, i, math.min(i + 999, #handles)))

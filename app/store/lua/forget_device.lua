@@ -12,12 +12,14 @@
 local handle = call('HGET', P .. 'devices', device_name(ARGV[1], ARGV[2]))
 if not handle then return 0 end
 local nodes = state_of(handle)
+land_handle(handle)
 if ARGV[3] == '1' then
   drop_queue(handle, nil, 'resynced', 'asked for')
   note_loss(handle, 'asked for')
   call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
 else
   remove_device(handle, 'withdrawn', 'device forgotten')
+  call('SREM', P .. 'resting', handle)
   note_leaving(ARGV[1], clock(''))
 end
 for node in string.gmatch(nodes, '[^,]+') do

@@ -1,4 +1,5 @@
 -- include waiting
+-- include flights
 -- Reads messages that wait for the devices of one connection after a seq: the next part of a batch, or the messages
 -- that a gap on the bus hid.
 -- KEYS[1] prefix
@@ -8,6 +9,12 @@
 -- more (the node was taken for dead, the device expired); or 'lost' when Redis does not know the device.
 local field = 'c:' .. ARGV[1] .. '.' .. ARGV[2]
 local answer = { last_seq() }
+-- Behind a gap all connections of a node ask: one run lands for all of them.
+if call('EXISTS', P .. 'flights') == 1 then
+  -- In a full Redis too: freeing begins with a write that needs no memory.
+  call('UNLINK', P .. 'nothing')
+  land_flights()
+end
 for i = 5, #ARGV, 2 do
   local handle = ARGV[i]
   local key = P .. 'device:' .. handle

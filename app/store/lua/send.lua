@@ -4,6 +4,7 @@
 -- include tell
 -- include large
 -- include fates
+-- include fly
 -- include recipients
 -- Stores one message for every addressed device and hands it to the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
@@ -12,6 +13,7 @@
 --         | most devices in one run | rooms as JSON | options as JSON, '' = none (see _options.lua)
 --         | idempotency (see _once.lua) | node that waits for acks and its ms, '' = none
 --         | whether the journal keeps the body, '1' or '0' | device that does not get it (a field of `devices`, or '=' and its handle), '' = none
+--         | most messages in flight that a queue may hold, 0 = the message does not fly (see _flights.lua)
 --         | guard, audiences (see _guard.lua, _audiences.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
 -- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that
 -- a node was handed the message, connected devices that have it (for the option `wait`) }, or the answer of the terms, of
@@ -26,7 +28,7 @@ if ARGV[14] ~= '' then
   if earlier then return earlier end
   remember = remember_answer
 end
-local behind, refusal = check_guard(18)
+local behind, refusal = check_guard(19)
 -- The functions of options are made for a message with options only.
 local options, replace, keep_options = nil, nil, nil
 if ARGV[13] ~= '' then
@@ -77,7 +79,10 @@ for i = first, #ARGV do
   lengths[i] = call('HLEN', P .. ARGV[i])
   devices = devices + lengths[i]
 end
-if devices > tonumber(ARGV[11]) and ARGV[18] == '0' then
+local is_large = devices > tonumber(ARGV[11]) and ARGV[19] == '0'
+local most_flights = tonumber(ARGV[18])
+local flies = may_fly(most_flights > 0 and not is_large, 1, devices, most_flights)
+if is_large then
   local large_seq = begin_large(id, site, now)
   call('HSET', P .. 'large', 'once', ARGV[14], 'waiter', ARGV[15], 'keeps', ARGV[16])
   if ARGV[17] ~= '' then call('HSET', P .. 'large', 'but', handle_left_out()) end
@@ -86,7 +91,7 @@ if devices > tonumber(ARGV[11]) and ARGV[18] == '0' then
 end
 
 local seq = next_seq(now)
-spend_guard(18, seq)
+spend_guard(19, seq)
 
 -- include append
 
@@ -96,7 +101,7 @@ if ARGV[17] ~= '' then
   seen = seen or {}
   seen[handle_left_out()] = true
 end
-local stored, overflowed, per_state = 0, 0, {}
+local stored, overflowed, per_state, resting = 0, 0, {}, flies and resting_of_site()
 -- The handles, where somebody asks for them.
 local to, over = (options or JOURNAL_BACKLOG > 0) and {} or nil, {}
 
@@ -105,14 +110,19 @@ local function add(handle, state)
     if seen[handle] then return end
     seen[handle] = true
   end
-  local away = string.byte(state) == 64 -- '@'
-  if away and has_expired(state, now) then return end
   local list = per_state[state]
-  if not away and not list then
-    list = { {}, {} }
-    per_state[state] = list
+  if not list then
+    if string.byte(state) ~= 64 then -- '@'
+      list = { {}, {}, flies and not string.find(state, ',', 1, true) and {} }
+      per_state[state] = list
+    elseif has_expired(state, now) then
+      return
+    end
   end
-  if append(handle) then
+  local flown = list and list[3]
+  if flown and not resting[handle] then
+    flown[#flown + 1] = handle
+  elseif append(handle, list) then
     stored = stored + 1
     if to then to[stored] = handle end
     if list then list[1][#list[1] + 1] = handle end
@@ -123,8 +133,22 @@ local function add(handle, state)
   end
 end
 
-local function add_all(pairs_)
-  for i = 1, #pairs_, 2 do add(pairs_[i], pairs_[i + 1]) end
+local function add_all(states)
+  -- Most devices have the state of the one before, and the message is in flight to them.
+  local state, flown, count = nil, nil, 0
+  for i = 1, #states, 2 do
+    local handle = states[i]
+    if states[i + 1] == state and not resting[handle] then
+      count = count + 1
+      flown[count] = handle
+    else
+      add(handle, states[i + 1])
+      local list = not seen and per_state[states[i + 1]]
+      flown = list and list[3]
+      state = flown and states[i + 1]
+      count = flown and #flown
+    end
+  end
 end
 
 -- A room of this size is read in parts, so that no single answer holds a whole large room.
@@ -144,9 +168,29 @@ for i = first, #ARGV do
   end
 end
 
+note_rested()
 if stored > 0 then
   store_body(seq, stored)
   if keep_options then keep_options(seq, to) end
+end
+if flies then
+  local lines, flying = {}, 0
+  for state, list in pairs(per_state) do
+    local flown = list[3]
+    if flown and #flown > 0 then
+      list.flown = table.concat(flown, ',')
+      lines[#lines + 1] = state .. ' ' .. #flown .. ',' .. list.flown .. ',\n'
+      flying = flying + #flown
+      -- if journal
+      for _, handle in ipairs(flown) do to[#to + 1] = handle end
+      -- end if
+    end
+  end
+  if flying > 0 then
+    call('HSET', P .. 'flights', seq, form_of(lines, id, string.format('%.0f', now), event, ARGV[12], body))
+    call('INCRBY', P .. 'flying', flying)
+    stored = stored + flying
+  end
 end
 if remember then remember(ARGV[14], id, stored, seq) end
 -- if journal

@@ -1,10 +1,12 @@
 -- include options
+-- include flights
 -- include frees
 -- Takes a message out of the queues of some devices, because its sender withdraws it.
 -- KEYS[1] prefix
 -- ARGV    message id | cursor of HSCAN, '0' at first | its COUNT
 -- Answers { next cursor ('0': done), devices that had it }, or nothing when no such message waits. A message with options
 -- knows its devices; of another one all devices of the site are looked at, part by part.
+if ARGV[2] == '0' and call('EXISTS', P .. 'flights') == 1 then land_flights() end
 local seq = call('ZSCORE', P .. 'waiting', ARGV[1])
 if not seq then return ARGV[2] ~= '0' and { '0', 0 } end
 local options = cjson.decode(call('HGET', P .. 'body:' .. seq, 'opt') or '{}')

@@ -19,6 +19,8 @@ local user, device = ARGV[7], ARGV[8]
 local handle = call('HGET', P .. 'devices', device_name(user, device))
 local state = handle and call('HGET', P .. 'user:' .. user, handle)
 if not state then return 'unknown' end
+-- Of a message in flight to other devices the body is in its flight.
+if call('EXISTS', P .. 'flights') == 1 then land_flights() end
 if call('LPOS', P .. 'queue:' .. handle, earlier) then return 'waiting' end
 body = call('HGET', P .. 'body:' .. earlier, 'data') or body
 if body == '' then return 'gone' end
@@ -32,7 +34,8 @@ local counted_from = math.floor(max_bytes / tonumber(ARGV[12]))
 local options, replace = nil, nil
 
 -- include append
-local is_stored = append(handle)
+local is_stored = append(handle, string.byte(state) ~= 64) -- '@'
+note_rested()
 if is_stored then
   call('HSET', P .. 'body:' .. seq, 'data', body, 'event', event, 'size', size, 'refs', 1, 'resync', '0',
     'at', string.format('%.0f', now), 'id', id, 'rooms', ARGV[9])
