@@ -40,6 +40,8 @@ class _Asking:
 
     def answer(self, answer: _Answer | BaseException | None) -> None:
         """Tells all callers; None: the question was given up."""
+        # What gives it up knows the question: a cycle, that only a collection would free.
+        self.stop = _ignore
         for caller in self.callers:
             if caller.done():
                 continue
@@ -49,6 +51,10 @@ class _Asking:
                 caller.set_exception(answer)
             else:
                 caller.set_result(answer)
+
+
+def _ignore() -> None:
+    """A question that has its answer cannot be given up."""
 
 
 class HttpRoomDirectory:
