@@ -40,7 +40,7 @@ class _Asking:
 
     def answer(self, answer: _Answer | BaseException | None) -> None:
         """Tells all callers; None: the question was given up."""
-        # What gives it up knows the question: a cycle, that only a collection would free.
+        # The function that gives it up knows the question: only a collection would free the two.
         self.stop = _ignore
         for caller in self.callers:
             if caller.done():
