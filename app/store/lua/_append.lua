@@ -31,8 +31,8 @@ end
 -- Set by a script that may meet a device twice: whether the queue had the message already. It then takes the new entry out.
 local is_repeated = nil
 
--- Appends the message to one queue. Past a bound the queue is dropped and its device is lost. Answers whether it is stored, nil for a
--- device that had it.
+-- Appends the message to one queue. Past a bound the queue is dropped and its device is lost. Answers whether it is stored,
+-- nil for a device that had it.
 -- One command to Redis for each device: this is half of the cost of a fan-out, ack.lua is the other half.
 local queue = P .. 'queue:'
 local function append(handle, is_connected)

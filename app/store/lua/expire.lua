@@ -4,8 +4,9 @@
 -- include escalate
 -- include flights
 -- include frees
--- The work of a moment: lands messages that were in flight for long, forgets devices that have been away for longer than device_ttl, takes messages whose ttl is over out of
--- the queues, tells of messages that nobody has acknowledged in time, and ends a large message whose node has died.
+-- The work of a moment: lands messages that were in flight for long, forgets devices that have been away for longer than
+-- device_ttl, takes messages whose ttl is over out of the queues, tells of messages that nobody has acknowledged in time, and
+-- ends a large message whose node has died.
 -- KEYS[1] prefix
 -- ARGV    now | most devices
 -- Answers { how much was done, ms until more is due or -1 }. Unless nothing was, more may be due: call again.

@@ -48,12 +48,11 @@ local function note_nodes(state)
 end
 for i = 1, #part[2], 2 do
   local handle = part[2][i]
-  local is_stored = nil
+  local is_stored, is_away = nil, string.byte(part[2][i + 1]) == 64 -- '@'
   if handle ~= but and not has_expired(part[2][i + 1], now) and not was_seen(handle) then
-    is_stored = append(handle, string.byte(part[2][i + 1]) ~= 64) -- '@'
+    is_stored = append(handle, not is_away)
   end
   if is_stored ~= nil then
-    local is_away = string.byte(part[2][i + 1]) == 64
     if is_stored then
       stored = stored + 1
       to[stored] = handle
